@@ -1,0 +1,1 @@
+//! the file as written and as believed.

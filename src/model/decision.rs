@@ -1,0 +1,306 @@
+//! What was decided and why: the values from which log line, API answer, audit row and labels are printed. Pure data.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NodeId, Timestamp};
+
+/// What vecscale may do in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Decides and records, acts only when a person asks.
+    Observe,
+    Active,
+    /// Scrapes and shows; starts nothing by itself.
+    Stopped,
+}
+
+impl Mode {
+    pub const ALL: [Mode; 3] = [Mode::Observe, Mode::Active, Mode::Stopped];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Active => "active",
+            Mode::Stopped => "stopped",
+        }
+    }
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    ScaleUp,
+    ScaleDown,
+    Replace,
+    Rebalance,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::ScaleUp, Kind::ScaleDown, Kind::Replace, Kind::Rebalance];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::ScaleUp => "scale_up",
+            Kind::ScaleDown => "scale_down",
+            Kind::Replace => "replace",
+            Kind::Rebalance => "rebalance",
+        }
+    }
+}
+
+/// What wants a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A signal over or under its line long enough.
+    Threshold,
+    /// A node unhealthy for too long.
+    Availability,
+    /// Too many vectors per node, or storage about to be full.
+    Capacity,
+    /// Fewer placeable nodes than `min_nodes`.
+    Bounds,
+    /// A person.
+    Manual,
+}
+
+impl Trigger {
+    pub const ALL: [Trigger; 5] =
+        [Trigger::Threshold, Trigger::Availability, Trigger::Capacity, Trigger::Bounds, Trigger::Manual];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Threshold => "threshold",
+            Trigger::Availability => "availability",
+            Trigger::Capacity => "capacity",
+            Trigger::Bounds => "bounds",
+            Trigger::Manual => "manual",
+        }
+    }
+}
+
+/// What forbids a change. The names are labels and API values; `SPEC` calls the table of what each binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    Stopped,
+    Observe,
+    DirectionDisabled,
+    ManualHold,
+    Cooldown,
+    TrafficLost,
+    Settling,
+    BreakerOpen,
+    BackingOff,
+    PartitionSuspected,
+    MissingData,
+    UnhealthyNodes,
+    MinNodes,
+    MaxNodes,
+    OperationRunning,
+    Quorum,
+    Placement,
+    Projection,
+    DataMoving,
+    ForeignOperation,
+    MixedVersions,
+    VictimFixed,
+    NoProvider,
+}
+
+impl Guard {
+    pub const ALL: [Guard; 23] = [
+        Guard::Stopped,
+        Guard::Observe,
+        Guard::DirectionDisabled,
+        Guard::ManualHold,
+        Guard::Cooldown,
+        Guard::TrafficLost,
+        Guard::Settling,
+        Guard::BreakerOpen,
+        Guard::BackingOff,
+        Guard::PartitionSuspected,
+        Guard::MissingData,
+        Guard::UnhealthyNodes,
+        Guard::MinNodes,
+        Guard::MaxNodes,
+        Guard::OperationRunning,
+        Guard::Quorum,
+        Guard::Placement,
+        Guard::Projection,
+        Guard::DataMoving,
+        Guard::ForeignOperation,
+        Guard::MixedVersions,
+        Guard::VictimFixed,
+        Guard::NoProvider,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Guard::Stopped => "stopped",
+            Guard::Observe => "observe",
+            Guard::DirectionDisabled => "direction_disabled",
+            Guard::ManualHold => "manual_hold",
+            Guard::Cooldown => "cooldown",
+            Guard::TrafficLost => "traffic_lost",
+            Guard::Settling => "settling",
+            Guard::BreakerOpen => "breaker_open",
+            Guard::BackingOff => "backing_off",
+            Guard::PartitionSuspected => "partition_suspected",
+            Guard::MissingData => "missing_data",
+            Guard::UnhealthyNodes => "unhealthy_nodes",
+            Guard::MinNodes => "min_nodes",
+            Guard::MaxNodes => "max_nodes",
+            Guard::OperationRunning => "operation_running",
+            Guard::Quorum => "quorum",
+            Guard::Placement => "placement",
+            Guard::Projection => "projection",
+            Guard::DataMoving => "data_moving",
+            Guard::ForeignOperation => "foreign_operation",
+            Guard::MixedVersions => "mixed_versions",
+            Guard::VictimFixed => "victim_fixed",
+            Guard::NoProvider => "no_provider",
+        }
+    }
+}
+
+/// A guard that holds just now, with the words for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardHit {
+    pub name: Guard,
+    /// "212 s left", "n3 is unhealthy since 03:12" …
+    pub detail: String,
+    /// When it lets go by itself, if that is known.
+    pub until: Option<Timestamp>,
+}
+
+/// A rule on a reading, with its streak.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `cpu_high`, `latency_low`, `capacity`, `queue_depth_high` …
+    pub name: String,
+    /// `None` when the reading is missing or idle.
+    pub value: Option<f64>,
+    /// In the unit of the threshold (latency: milliseconds).
+    pub line: f64,
+    pub streak: u32,
+    pub needed: u32,
+    /// The streak has reached what is needed.
+    pub active: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Action {
+    Hold,
+    /// `target` is the node count aimed at, `nodes` how many are created for it.
+    ScaleUp {
+        nodes: u32,
+        target: u32,
+    },
+    ScaleDown {
+        node: NodeId,
+        target: u32,
+    },
+    Replace {
+        node: NodeId,
+    },
+    Rebalance {},
+}
+
+impl Action {
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Action::Hold => None,
+            Action::ScaleUp { .. } => Some(Kind::ScaleUp),
+            Action::ScaleDown { .. } => Some(Kind::ScaleDown),
+            Action::Replace { .. } => Some(Kind::Replace),
+            Action::Rebalance {} => Some(Kind::Rebalance),
+        }
+    }
+
+    /// `hold`, `scale_up` …: the label and API value.
+    pub fn name(&self) -> &'static str {
+        self.kind().map_or("hold", Kind::as_str)
+    }
+}
+
+/// One decision with everything that led to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Counts up per pool over all restarts.
+    pub id: u64,
+    pub at: Timestamp,
+    pub mode: Mode,
+    #[serde(flatten)]
+    pub action: Action,
+    /// What wanted the change: set when acting, and on a hold that guards turned from a wish.
+    pub trigger: Option<Trigger>,
+    /// What would have been done had no guard held; the action's own kind when it acts.
+    pub wanted: Option<Kind>,
+    /// One sentence a reason, in words: "cpu_high 0.81 > 0.75, 2 of 2 checks".
+    pub because: Vec<String>,
+    pub conditions: Vec<Condition>,
+    /// All guards that hold against what was wanted, not the first.
+    pub guards: Vec<GuardHit>,
+    /// What would have to change for another decision.
+    pub would_change: String,
+}
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub kind: Kind,
+    /// How many nodes to add; 1 for everything but a scale-up.
+    pub nodes: u32,
+    /// The victim a person names.
+    pub node: Option<NodeId>,
+    pub reason: Option<String>,
+    /// Who asks: `api 127.0.0.1`, `cli` …
+    pub who: String,
+    /// `Idempotency-Key` of the request.
+    pub key: Option<String>,
+}
+
+/// What the planner says a change would do now; computed before deciding and shown by `plan`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    pub scale_up: Forecast,
+    /// Per possible victim, best first: fewest bytes to move, then least load.
+    pub scale_down: Vec<Drain>,
+    pub rebalance: Forecast,
+}
+
+/// What one change would move.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    pub shards: u32,
+    pub bytes: u64,
+    /// From the measured speed of past moves; `None` before there was one.
+    pub seconds: Option<f64>,
+}
+
+/// What draining one node would mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    pub node: NodeId,
+    #[serde(flatten)]
+    pub forecast: Forecast,
+    /// Why not every shard has a legal place elsewhere; `None` if it has.
+    pub impossible: Option<String>,
+}
+
+/// How long until something may start again; shown as `cooldowns`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cooldowns {
+    /// Seconds left for each direction; 0 when free.
+    #[serde(with = "super::time::seconds")]
+    pub scale_up: Duration,
+    #[serde(with = "super::time::seconds")]
+    pub scale_down: Duration,
+}

@@ -1,0 +1,23 @@
+//! The nouns of vecscale. Pure data and plain functions; knows no other module.
+
+mod decision;
+mod history;
+mod ids;
+mod inventory;
+mod observation;
+mod operation;
+mod sample;
+mod thresholds;
+pub mod time;
+mod view;
+
+pub use decision::*;
+pub use history::*;
+pub use ids::*;
+pub use inventory::*;
+pub use observation::*;
+pub use operation::*;
+pub use sample::*;
+pub use thresholds::*;
+pub use time::Timestamp;
+pub use view::*;

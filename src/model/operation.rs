@@ -1,0 +1,243 @@
+//! The work a decision starts: steps, their states and the legal moves between them. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Move, NodeId, OperationId, PoolName, Timestamp, Trigger};
+
+/// One operation, as the journal keeps it. Its steps are in order; moves are added as they are planned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: OperationId,
+    pub pool: PoolName,
+    pub kind: Kind,
+    pub state: OperationState,
+    pub trigger: Trigger,
+    pub who: String,
+    /// Why it was started, one sentence each.
+    pub because: Vec<String>,
+    pub decision: Option<u64>,
+    /// The nodes it creates, or the one it removes.
+    pub nodes: Vec<NodeId>,
+    pub started_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    /// A person paused it.
+    pub paused: bool,
+    /// A person or a later decision asked it to stop at the next safe place.
+    pub cancel: Option<String>,
+    /// How it stands or ended, in words.
+    pub detail: String,
+    pub shards_total: u32,
+    pub shards_left: u32,
+    pub bytes_total: u64,
+    pub bytes_left: u64,
+    pub last_progress_at: Timestamp,
+    pub steps: Vec<Step>,
+}
+
+/// Where an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    Running,
+    /// Being taken back: a step failed before the point of no return, or it was cancelled.
+    Undoing,
+    /// A step's outcome stays unknown: a person must say.
+    Blocked,
+    /// Ended, everything done.
+    Succeeded,
+    /// Ended with what could be kept (a scale-up cancelled after its first shard).
+    Partial,
+    /// Ended and taken back; nothing is left of it.
+    Failed,
+    /// Ended because a person or a stronger decision wanted so, and taken back.
+    Cancelled,
+}
+
+impl OperationState {
+    /// Ended: nothing of it will happen any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, OperationState::Running | OperationState::Undoing | OperationState::Blocked)
+    }
+
+    pub const OUTCOMES: [OperationState; 4] =
+        [OperationState::Succeeded, OperationState::Partial, OperationState::Failed, OperationState::Cancelled];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OperationState::Running => "running",
+            OperationState::Undoing => "undoing",
+            OperationState::Blocked => "blocked",
+            OperationState::Succeeded => "succeeded",
+            OperationState::Partial => "partial",
+            OperationState::Failed => "failed",
+            OperationState::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One step. Its key is the same on every attempt and over restarts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub seq: u32,
+    #[serde(flatten)]
+    pub action: StepAction,
+    /// Idempotency key: `<operation>/<seq>`.
+    pub key: String,
+    pub state: StepState,
+    pub attempts: u32,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    #[serde(with = "super::time::seconds")]
+    pub deadline: Duration,
+    /// What the step found or made: the machine, the proof …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a step does. Each says what it makes true, so doing it twice is doing it once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum StepAction {
+    /// The decision still stands: read anew, refuse what is no longer safe.
+    Validate,
+    /// The provider runs a node of this name.
+    Create {
+        node: NodeId,
+    },
+    /// The node is a member, and three probes in a row found it healthy.
+    Join {
+        node: NodeId,
+    },
+    /// The shards are spread over the nodes; moves are steps of their own.
+    Rebalance,
+    /// Nothing new is placed on the node.
+    Cordon {
+        node: NodeId,
+    },
+    /// Searches go elsewhere (scale-down) or come back (undo).
+    OutOfService {
+        node: NodeId,
+    },
+    InService {
+        node: NodeId,
+    },
+    /// Every shard of the node is elsewhere; moves are steps of their own.
+    Drain {
+        node: NodeId,
+    },
+    /// One shard relocated.
+    Move(Move),
+    /// Two reads apart say that the node holds nothing; the proof is the output.
+    Prove {
+        node: NodeId,
+    },
+    /// No longer a member. The point of no return of a scale-down.
+    Leave {
+        node: NodeId,
+    },
+    /// The provider no longer runs it.
+    Destroy {
+        node: NodeId,
+    },
+    /// Undo of a cordon.
+    Uncordon {
+        node: NodeId,
+    },
+    /// Undo of a join: the node, which never held a shard, is no longer a member.
+    Unjoin {
+        node: NodeId,
+    },
+    /// One check of quiet.
+    Settle,
+}
+
+impl StepAction {
+    pub const NAMES: [&'static str; 15] = [
+        "validate",
+        "create",
+        "join",
+        "rebalance",
+        "cordon",
+        "out_of_service",
+        "in_service",
+        "drain",
+        "move",
+        "prove",
+        "leave",
+        "destroy",
+        "uncordon",
+        "unjoin",
+        "settle",
+    ];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            StepAction::Validate => "validate",
+            StepAction::Create { .. } => "create",
+            StepAction::Join { .. } => "join",
+            StepAction::Rebalance => "rebalance",
+            StepAction::Cordon { .. } => "cordon",
+            StepAction::OutOfService { .. } => "out_of_service",
+            StepAction::InService { .. } => "in_service",
+            StepAction::Drain { .. } => "drain",
+            StepAction::Move(_) => "move",
+            StepAction::Prove { .. } => "prove",
+            StepAction::Leave { .. } => "leave",
+            StepAction::Destroy { .. } => "destroy",
+            StepAction::Uncordon { .. } => "uncordon",
+            StepAction::Unjoin { .. } => "unjoin",
+            StepAction::Settle => "settle",
+        }
+    }
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    Waiting,
+    /// Written down; its effect may or may not have happened.
+    Intent,
+    Done,
+    /// Known to have had no effect.
+    Failed,
+    /// Nobody knows; probed, never repeated blindly.
+    Unknown,
+    /// Not needed any more.
+    Skipped,
+}
+
+/// What happens to a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepEvent {
+    Begun,
+    Succeeded,
+    Failed,
+    Lost,
+    Dropped,
+}
+
+impl StepState {
+    /// The legal moves of a step; what is not listed cannot happen.
+    pub fn after(self, event: StepEvent) -> Option<StepState> {
+        use StepEvent::*;
+        use StepState::*;
+        match (self, event) {
+            (Waiting, Begun) => Some(Intent),
+            (Waiting, Dropped) => Some(Skipped),
+            // A repeat after a probe found it absent, or a resume after a crash: same key, one more attempt.
+            (Intent | StepState::Unknown, Begun) => Some(Intent),
+            (Intent | StepState::Unknown, Succeeded) => Some(Done),
+            (Intent | StepState::Unknown, StepEvent::Failed) => Some(StepState::Failed),
+            (Intent, Lost) => Some(StepState::Unknown),
+            // A wait that is given up in favour of the undo.
+            (Intent, Dropped) => Some(Skipped),
+            _ => None,
+        }
+    }
+}

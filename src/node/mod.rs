@@ -1,0 +1,1 @@
+//! the built-in vector node: a program of its own, met only over HTTP.

@@ -1,0 +1,112 @@
+//! The hands: a *provider* makes and destroys nodes, a *datastore* knows shards and moves them. Every call may come
+//! twice with the same key, so a driver looks before it acts. An error is "unknown", never "empty".
+
+mod settings;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{Inventory, Machine, Member, Move, NodeId, OperationId, PoolName, ShardId};
+
+pub use settings::*;
+
+/// What a driver call carries besides its subject.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub pool: PoolName,
+    pub operation: OperationId,
+    /// The step's name (`create`, `move` …).
+    pub step: &'static str,
+    /// Idempotency key: the same on every retry of the same step.
+    pub key: String,
+    /// Grows with every start of the controller; a receiver refuses a lower one than it has seen.
+    pub fence: u64,
+    pub deadline: Duration,
+}
+
+/// How a call that changes something came out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect<T> {
+    Done(T),
+    /// Under way; ask again with the same key.
+    InProgress,
+    /// Refused, and nothing was changed.
+    NoEffect(String),
+    /// Nobody knows whether it happened: probe, do not repeat.
+    Unknown(String),
+}
+
+/// A read that failed: the answer is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unanswered(pub String);
+
+/// Which node a provider can take away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Victim {
+    #[default]
+    Any,
+    /// Only the highest ordinal.
+    Last,
+}
+
+/// Makes and destroys nodes.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// All nodes it runs, ordered by id; also the probe after an unknown outcome.
+    async fn list(&self) -> Result<Vec<Machine>, Unanswered>;
+
+    /// Runs a node of this name. `Done` may come before the node answers.
+    async fn create(&self, call: &Call, node: &NodeId, zone: Option<&str>) -> Effect<Machine>;
+
+    /// Takes exactly this node away, its data included. A node that is not there is `Done`.
+    async fn destroy(&self, call: &Call, machine: &Machine) -> Effect<()>;
+
+    fn victim(&self) -> Victim {
+        Victim::Any
+    }
+
+    /// The longest a creation may take.
+    fn timeout(&self) -> Duration;
+}
+
+/// Knows the members and the shards, and moves them. Every mutating call returns soon; what it started is watched
+/// through [`Datastore::inventory`].
+#[async_trait]
+pub trait Datastore: Send + Sync {
+    /// The cluster as node `via` tells it, or as any node does when `None`.
+    async fn inventory(&self, via: Option<&NodeId>) -> Result<Inventory, Unanswered>;
+
+    /// What `node` itself holds, asked of no one else: `(shard, vectors)`.
+    async fn held_by(&self, node: &Member) -> Result<Vec<(ShardId, u64)>, Unanswered>;
+
+    /// Makes the machine a member, if the store does not do that by itself. Idempotent.
+    async fn join(&self, call: &Call, machine: &Machine) -> Effect<()>;
+
+    /// Whether the node, asked itself, serves as a member of *this* cluster: one good probe of three.
+    async fn ready(&self, machine: &Machine) -> Result<bool, Unanswered>;
+
+    /// Nothing new is placed on the node. Idempotent.
+    async fn cordon(&self, call: &Call, node: &NodeId) -> Effect<()>;
+
+    async fn uncordon(&self, call: &Call, node: &NodeId) -> Effect<()>;
+
+    /// Starts one relocation: a new copy on `to`, and only when that is complete the copy on `from` is dropped.
+    /// Running or finished already is `Done`.
+    async fn start_move(&self, call: &Call, relocation: &Move) -> Effect<()>;
+
+    /// Ends a running relocation; the source keeps its copy.
+    async fn cancel_move(&self, call: &Call, relocation: &Move) -> Effect<()>;
+
+    /// The node leaves the membership. Refused by the store while it holds a shard.
+    async fn leave(&self, call: &Call, node: &NodeId, proof: &super::proof::ProofOfEmpty) -> Effect<()>;
+
+    /// The node, which never held a shard, is no longer a member: undo of [`Datastore::join`].
+    async fn unjoin(&self, call: &Call, node: &NodeId) -> Effect<()>;
+
+    /// Whether nodes hold data at all: `false` for datastore `none`.
+    fn holds_data(&self) -> bool {
+        true
+    }
+}

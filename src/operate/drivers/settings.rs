@@ -1,0 +1,65 @@
+//! Which drivers a pool uses, as believed. Pure data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Victim;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProviderSettings {
+    /// Local processes of the built-in vector node.
+    Process(ProcessSettings),
+    Script(ScriptSettings),
+    /// Nodes come and go by other hands.
+    None,
+}
+
+/// Limits are those of each node, never the host's, so that numbers mean the same on any machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessSettings {
+    /// Nodes started on an empty data directory.
+    pub nodes: u32,
+    /// Share of CPU cores a node may use.
+    pub cpu_cores: f64,
+    pub memory_limit_bytes: u64,
+    pub storage_limit_bytes: u64,
+    pub timeout: Duration,
+}
+
+impl Default for ProcessSettings {
+    fn default() -> Self {
+        ProcessSettings {
+            nodes: 3,
+            cpu_cores: 0.25,
+            memory_limit_bytes: 256 << 20,
+            storage_limit_bytes: 1 << 30,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Scripts of the user's: argv arrays, never a shell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScriptSettings {
+    pub create: Vec<String>,
+    pub destroy: Vec<String>,
+    pub list: Vec<String>,
+    pub timeout: Duration,
+    pub victim: Victim,
+    /// Added to the cleared environment.
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatastoreSettings {
+    Vectornode,
+    /// The nodes hold no data.
+    None,
+}
+
+/// Where drivers keep their files, below the storage path.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub storage: PathBuf,
+}

@@ -1,0 +1,3 @@
+//! decision -> operation (pure), steps (IO).
+pub mod drivers;
+pub mod proof;

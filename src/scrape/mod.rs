@@ -1,0 +1,2 @@
+//! nodes, Prometheus pages -> samples. IO.
+pub mod settings;

@@ -1,0 +1,116 @@
+//! The settings of collecting, as believed: which pages, and which series of them give which signal. Pure data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::model::{Signal, Stat};
+
+/// How the nodes of one pool are scraped.
+#[derive(Clone, Debug)]
+pub struct ScrapeSettings {
+    /// The node's own page first, then those under `also`.
+    pub pages: Vec<Page>,
+    /// Of one node, all pages together.
+    pub timeout: Duration,
+    /// How node values become the pool's, for the three usages.
+    pub aggregate: BTreeMap<Signal, Aggregate>,
+}
+
+/// One page of every node.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Replaces the port of the node's address when given.
+    pub port: Option<u16>,
+    pub path: String,
+    pub format: Format,
+    pub signals: BTreeMap<Signal, Source>,
+    pub authorization: Option<Authorization>,
+}
+
+/// How the page is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text 0.0.4, or OpenMetrics where the node answers so.
+    #[default]
+    Text,
+    /// A JSON document; series names are JSON pointers into it (`/cpu/usage`).
+    Json,
+}
+
+/// Sent as `Authorization: Bearer`; the file is read anew for each scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    pub credentials_file: PathBuf,
+}
+
+/// Which series give one signal.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// `combine: None`: exactly one series must match.
+    Gauge {
+        series: Selector,
+        combine: Option<Combine>,
+        factor: f64,
+    },
+    /// Gauge over gauge, such as used bytes over capacity; with `complement` the signal is 1 minus that.
+    Quotient {
+        part: Selector,
+        whole: Selector,
+        complement: bool,
+    },
+    Counter {
+        series: Selector,
+        factor: f64,
+    },
+    Ratio {
+        failed: Selector,
+        total: Selector,
+    },
+    Histogram {
+        series: Selector,
+        stat: Stat,
+        factor: f64,
+    },
+}
+
+/// How several matching gauges become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    Sum,
+    Max,
+    Mean,
+}
+
+/// How node values become the pool's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    #[default]
+    Mean,
+    Max,
+    P95,
+}
+
+/// A series name with label matchers, as PromQL writes them: `name{label="v",other=~"a|b"}`.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    pub name: String,
+    pub matchers: Vec<Matcher>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    pub label: String,
+    pub op: MatchOp,
+}
+
+/// An absent label has the empty value, as in Prometheus; regular expressions are anchored at both ends.
+#[derive(Clone, Debug)]
+pub enum MatchOp {
+    Equal(String),
+    NotEqual(String),
+    Like(Regex),
+    NotLike(Regex),
+}

@@ -1,0 +1,1 @@
+//! one struct per event: its log line and its metrics.
