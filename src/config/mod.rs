@@ -1,1 +1,150 @@
-//! the file as written and as believed.
+//! The file as written and as believed: text -> a checked [`Config`], or every problem at once. Reads the file itself
+//! and looks whether the files and programs that it names exist; everything else is pure.
+//!
+//! Defaults stand beside the code that uses them (`ScalingThresholds::of`, `Policy::of`, the `Default`s of the
+//! settings); what is read here only overwrites them.
+
+mod drivers;
+mod pool;
+mod problem;
+mod reload;
+mod scrape;
+mod section;
+mod signals;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use crate::decide::Policy;
+use crate::model::{Machine, Mode, PoolName, Profile};
+use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::scrape::settings::ScrapeSettings;
+
+pub use problem::{ConfigError, Problem};
+use section::{Problems, Section, set};
+
+/// The whole configuration, checked and complete.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For the very first start; later the remembered mode counts.
+    pub mode: Mode,
+    /// At least one; names are unique.
+    pub pools: Vec<PoolConfig>,
+}
+
+/// One pool, checked and complete.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    pub name: PoolName,
+    /// A label for now.
+    pub region: String,
+    pub profile: Profile,
+    pub policy: Policy,
+    pub scrape: ScrapeSettings,
+    /// The nodes of `nodes.static`, ordered by id; `None`: the provider's list.
+    pub nodes: Option<Vec<Machine>>,
+    pub provider: ProviderSettings,
+    pub datastore: DatastoreSettings,
+    /// The thresholds that the file names; all others are the profile's.
+    pub threshold_names_from_file: Vec<&'static str>,
+}
+
+/// Reads and checks a file. Paths in it are relative to the folder it lies in.
+///
+/// # Errors
+/// Everything that is wrong with it, ready to be shown.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let unreadable = |error: std::io::Error| ConfigError::Unreadable { name: name.clone(), why: error.to_string() };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    let text = String::from_utf8(text)
+        .map_err(|_| ConfigError::Unreadable { name: name.clone(), why: "it is not UTF-8 text".into() })?;
+    parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Checks a text. `name` is what problems call it; `base_dir` is where its relative paths start.
+///
+/// # Errors
+/// Everything that is wrong with it, ready to be shown.
+pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Config, ConfigError> {
+    let tree = yaml::read(text, name)?;
+    let problems = Problems::default();
+    let config = whole(&Section::root(&tree, &problems), base_dir);
+    match (problems.into_list(), config) {
+        (problems, Some(config)) if problems.is_empty() => Ok(config),
+        (problems, _) => Err(ConfigError::Problems { name: name.into(), problems }),
+    }
+}
+
+/// Parts of the documentation that come with later versions.
+const LATER: [&str; 3] = ["web", "alerts", "schedules"];
+
+/// `None` only together with a problem.
+fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
+    let mut mode = Mode::Observe;
+    let autoscaling = root.section("autoscaling");
+    set(&mut mode, first_mode(&autoscaling));
+    autoscaling.close();
+
+    let pools = root.required("pools", root.list("pools"), "one pool is enough: `pools: [{name: default}]`");
+    root.note_unknown(&LATER, &[]);
+    let pools = pools?;
+    if pools.is_empty() {
+        root.problem("pools", "is empty", "one pool is enough: `pools: [{name: default}]`");
+    }
+    let mut seen = BTreeMap::new();
+    for item in &pools {
+        let name = item.value.get("name").and_then(|name| name.as_str());
+        if let Some(first) = name.and_then(|name| seen.insert(name, &item.path)) {
+            let what = format!("is the name of {first} too");
+            item.problems.add(format!("{}.name", item.path), what, "each pool needs a name of its own");
+        }
+    }
+    let checked: Vec<PoolConfig> = pools.iter().filter_map(|item| pool::read(item, base_dir)).collect();
+    (checked.len() == pools.len()).then_some(Config { mode, pools: checked })
+}
+
+fn first_mode(autoscaling: &Section<'_>) -> Option<Mode> {
+    let words = [("observe", Mode::Observe), ("active", Mode::Active)];
+    autoscaling.choice("mode", &words, &[])
+}
+
+impl Config {
+    /// The lines under `file: ok` of `check-config`: one per pool.
+    pub fn summary(&self) -> Vec<String> {
+        let mode = format!("first start: {}", self.mode.as_str());
+        std::iter::once(mode).chain(self.pools.iter().map(PoolConfig::summary)).collect()
+    }
+}
+
+impl PoolConfig {
+    fn summary(&self) -> String {
+        let t = &self.policy.thresholds;
+        let provider = match &self.provider {
+            ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
+            ProviderSettings::Script(_) => "script".into(),
+            ProviderSettings::None => "none".into(),
+        };
+        let datastore = match self.datastore {
+            DatastoreSettings::Vectornode => "vectornode",
+            DatastoreSettings::None => "none",
+        };
+        let signals: Vec<&str> = self.scrape.pages.iter().flat_map(|p| p.signals.keys()).map(|s| s.name()).collect();
+        format!(
+            "pool {}: profile {}, {} to {} nodes, a check every {} s, provider {provider}, datastore {datastore}, signals: {}",
+            self.name,
+            self.profile.as_str(),
+            t.min_nodes,
+            t.max_nodes,
+            t.health_check_interval,
+            if signals.is_empty() { "none".into() } else { signals.join(", ") },
+        )
+    }
+}

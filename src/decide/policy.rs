@@ -128,3 +128,8 @@ pub struct CustomLine {
     pub low: Option<f64>,
     pub checks: u32,
 }
+
+impl CustomLine {
+    /// Checks in a row above the line, unless configured.
+    pub const DEFAULT_CHECKS: u32 = 3;
+}

@@ -19,6 +19,15 @@ pub struct ScrapeSettings {
     pub aggregate: BTreeMap<Signal, Aggregate>,
 }
 
+impl ScrapeSettings {
+    /// The longest that all pages of one node may take, unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+impl Page {
+    pub const DEFAULT_PATH: &'static str = "/metrics";
+}
+
 /// One page of every node.
 #[derive(Clone, Debug)]
 pub struct Page {

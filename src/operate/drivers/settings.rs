@@ -51,6 +51,11 @@ pub struct ScriptSettings {
     pub env: BTreeMap<String, String>,
 }
 
+impl ScriptSettings {
+    /// The longest a creation may take, unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreSettings {
     Vectornode,

@@ -1,0 +1,159 @@
+//! `provider` and `datastore` -> the settings of the drivers. Looks whether the scripts exist; otherwise pure.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings, ScriptSettings, Victim};
+
+use super::section::{Section, set};
+
+/// A creation that takes longer than this will not come any more.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+const OF_SCRIPT: [(&str, &str); 5] = [
+    ("create", "it belongs to `type: script`"),
+    ("destroy", "it belongs to `type: script`"),
+    ("list", "it belongs to `type: script`"),
+    ("victim", "it belongs to `type: script`"),
+    ("env", "it belongs to `type: script`"),
+];
+
+const OF_PROCESS: [(&str, &str); 4] = [
+    ("nodes", "it belongs to `type: process`"),
+    ("cpu_cores", "it belongs to `type: process`"),
+    ("memory_limit", "it belongs to `type: process`"),
+    ("storage_limit", "it belongs to `type: process`"),
+];
+
+#[derive(Clone, Copy)]
+enum ProviderType {
+    Process,
+    Script,
+    None,
+}
+
+/// `None` only together with a problem.
+pub(super) fn provider(section: &Section<'_>) -> Option<ProviderSettings> {
+    let types = [("process", ProviderType::Process), ("script", ProviderType::Script), ("none", ProviderType::None)];
+    let given = section.choice("type", &types, &["http", "kubernetes"]);
+    if given.is_none() && section.has("type") {
+        return None; // what else the section may hold depends on the type
+    }
+    match given.unwrap_or(ProviderType::Process) {
+        ProviderType::Process => {
+            let process = process(section);
+            section.note_unknown(&[], &OF_SCRIPT);
+            Some(ProviderSettings::Process(process))
+        }
+        ProviderType::Script => {
+            let script = script(section);
+            section.note_unknown(&[], &OF_PROCESS);
+            script.map(ProviderSettings::Script)
+        }
+        ProviderType::None => {
+            section.note_unknown(&[], &[OF_SCRIPT.as_slice(), &OF_PROCESS].concat());
+            Some(ProviderSettings::None)
+        }
+    }
+}
+
+fn process(section: &Section<'_>) -> ProcessSettings {
+    let mut process = ProcessSettings::default();
+    set(&mut process.nodes, section.whole("nodes", 1..=100));
+    set(&mut process.cpu_cores, section.number("cpu_cores", 0.01..=1024.0));
+    set(&mut process.memory_limit_bytes, section.size("memory_limit", 16 << 20));
+    set(&mut process.storage_limit_bytes, section.size("storage_limit", 16 << 20));
+    set(&mut process.timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
+    process
+}
+
+fn script(section: &Section<'_>) -> Option<ScriptSettings> {
+    let mut timeout = ScriptSettings::DEFAULT_TIMEOUT;
+    set(&mut timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
+    let mut victim = Victim::default();
+    set(&mut victim, section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]));
+    let env = environment(&section.section("env"));
+    let (create, destroy, list) = (argv(section, "create"), argv(section, "destroy"), argv(section, "list"));
+    Some(ScriptSettings { create: create?, destroy: destroy?, list: list?, timeout, victim, env })
+}
+
+/// Program and arguments; the program must be there and executable, since it is started by nobody's shell.
+fn argv(section: &Section<'_>, key: &'static str) -> Option<Vec<String>> {
+    let item = section.item(key);
+    let hint = "a list of program and arguments, such as [\"/etc/vecscale/create-node\"]";
+    let argv = section.required(key, item.as_ref().and_then(|i| i.texts()), hint)?;
+    let item = item?;
+    let program = Path::new(&argv[0]);
+    if argv.iter().any(|text| text.contains('\0')) {
+        item.problem("holds a zero byte", "");
+    } else if !program.is_absolute() {
+        item.problem(
+            format!("{:?} is not an absolute path", argv[0]),
+            "write the program's full path; no shell looks for it",
+        );
+    } else {
+        match std::fs::metadata(program) {
+            Err(error) => {
+                item.problem(format!("{}: {error}", argv[0]), "the program must be there before vecscale starts")
+            }
+            Ok(found) if !found.is_file() => {
+                item.problem(format!("{} is not a file", argv[0]), "name the program itself")
+            }
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+                item.problem(format!("{} is not executable", argv[0]), format!("chmod +x {}", argv[0]));
+            }
+            Ok(_) => {}
+        }
+    }
+    Some(argv)
+}
+
+/// Variables for the scripts. Their values may be secrets, so no problem shows one.
+fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (name, item) in section.entries() {
+        let is_variable = name.len() <= 200
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let value = match item.value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            _ => None,
+        };
+        if !is_variable {
+            item.problem("is not the name of a variable", "letters, digits and '_', not starting with a digit");
+        } else if name.starts_with("VECSCALE_") {
+            item.problem("is set by vecscale itself", "choose a name that does not start with VECSCALE_");
+        } else if let Some(value) = value.filter(|v| !v.contains('\0')) {
+            env.insert(name.to_string(), value);
+        } else {
+            item.problem("text is needed", "a list or a mapping cannot be a variable");
+        }
+    }
+    env
+}
+
+/// `None` only together with a problem.
+pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
+    let types = [("vectornode", DatastoreType::Vectornode), ("none", DatastoreType::None)];
+    let given = section.choice("type", &types, &["qdrant", "script"]);
+    if given.is_none() && section.has("type") {
+        return None;
+    }
+    section.note_unknown(&["api_key_file"], &[]);
+    Some(match given.unwrap_or(DatastoreType::Vectornode) {
+        DatastoreType::Vectornode => DatastoreSettings::Vectornode,
+        DatastoreType::None => DatastoreSettings::None,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum DatastoreType {
+    Vectornode,
+    None,
+}

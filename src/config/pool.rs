@@ -1,0 +1,257 @@
+//! One entry of `pools`: its policy, its nodes, and what fits together. Pure but for the files that it names.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::decide::Policy;
+use crate::decide::policy::{Checks, Replace, ScaleDown, ScaleUp, StepSize};
+use crate::model::{Machine, NodeId, Profile, ScalingThresholds, Signal, is_name};
+use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+
+use super::drivers::{datastore, provider};
+use super::section::{Item, Section, set};
+use super::{PoolConfig, scrape, signals};
+
+/// Parts of the documentation that come with later versions.
+const LATER: [&str; 6] = ["alerts", "schedules", "budget", "forecast", "rules", "group"];
+
+/// Keys of deeper mappings that are easily put here.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("mode", "it stands under `autoscaling`, for all pools"),
+    ("signals", "signals stand under `scrape`"),
+    ("preset", "the preset stands under `scrape`"),
+    ("static", "the list stands under `nodes`"),
+    ("min_nodes", "bounds stand under `thresholds`"),
+    ("max_nodes", "bounds stand under `thresholds`"),
+];
+
+const DEFAULT_REGION: &str = "local";
+
+const YEAR: Duration = Duration::from_secs(31_536_000);
+
+/// `None` only together with a problem.
+pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
+    let pool = item.section();
+    let name = pool.required("name", named(&pool, "name"), "such as `name: default`");
+    let region = named(&pool, "region").unwrap_or_else(|| DEFAULT_REGION.into());
+    let profiles = Profile::ALL.map(|p| (p.as_str(), p));
+    let profile = pool.choice("profile", &profiles, &[]).unwrap_or_default();
+
+    let mut policy = Policy::of(profile);
+    let datastore = datastore(&pool.section("datastore"));
+    let provider = provider(&pool.section("provider"));
+    let page = scrape::preset_name(&pool, datastore.as_ref());
+    if page == "qdrant" {
+        policy.thresholds.max_vectors_per_node = 0; // its memory is what fills up, not a count of vectors
+    }
+    let from_file = thresholds(&pool.section("thresholds"), &mut policy.thresholds);
+    checks(&pool.section("checks"), &mut policy.checks);
+    scale_up(&pool.section("scale_up"), &mut policy.scale_up);
+    scale_down(&pool.section("scale_down"), &mut policy.scale_down);
+    replace(&pool.section("replace"), &mut policy.replace);
+    set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
+
+    let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
+    let mut scraped = scrape::read(&pool.section("scrape"), page, interval, base_dir);
+    for custom in signals::custom(&pool.section("custom"), scraped.pages[0].format) {
+        if let Some(line) = custom.line {
+            policy.custom.insert(custom.name.clone(), line);
+        }
+        scraped.pages[0].signals.insert(Signal::Custom(custom.name), custom.source);
+    }
+    policy.signals.retain(|signal| scraped.pages.iter().any(|page| page.signals.contains_key(signal)));
+
+    let nodes = nodes(&pool.section("nodes"));
+    if let (Some(provider), Some(datastore)) = (&provider, &datastore) {
+        fits_together(&pool, provider, datastore, nodes.is_some());
+    }
+    pool.note_unknown(&LATER, &ELSEWHERE);
+    Some(PoolConfig {
+        name: name?.as_str().into(),
+        region,
+        profile,
+        policy,
+        scrape: scraped,
+        nodes,
+        provider: provider?,
+        datastore: datastore?,
+        threshold_names_from_file: from_file,
+    })
+}
+
+/// A text that may be a label.
+fn named(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let text = section.text(key)?;
+    if !is_name(text) {
+        let hint = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 63";
+        section.problem(key, "is not a name", hint);
+        return None;
+    }
+    Some(text.into())
+}
+
+/// Gives the names that the file sets.
+fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<&'static str> {
+    let mut from_file = Vec::new();
+    let mut refused = Vec::new();
+    for name in ScalingThresholds::names() {
+        if !section.has(name) {
+            continue;
+        }
+        let is_time = name.ends_with("_cooldown") || name.ends_with("_interval");
+        let value = if is_time {
+            section.duration(name, Duration::ZERO..=YEAR).map(|d| d.as_secs_f64())
+        } else {
+            section.number(name, f64::MIN..=f64::MAX)
+        };
+        match value.and_then(|value| thresholds.set(name, value)) {
+            Some(Ok(())) => from_file.push(name),
+            Some(Err(problem)) => {
+                section.problem(name, problem.what, problem.hint);
+                refused.push(name);
+            }
+            None => refused.push(name),
+        }
+    }
+    // A refused value left its default in place: what that default does not go with is no problem of the file's.
+    for problem in thresholds.problems() {
+        if !refused.iter().any(|name| problem.name == *name || problem.what.contains(name)) {
+            section.problem(problem.name, problem.what, problem.hint);
+        }
+    }
+    section.note_unknown(&[], &[]);
+    from_file
+}
+
+fn checks(section: &Section<'_>, checks: &mut Checks) {
+    set(&mut checks.cpu_high, streak(section, "cpu_high"));
+    set(&mut checks.memory_high, streak(section, "memory_high"));
+    set(&mut checks.storage_high, streak(section, "storage_high"));
+    set(&mut checks.latency_high, streak(section, "latency_high"));
+    set(&mut checks.error_rate_high, streak(section, "error_rate_high"));
+    set(&mut checks.low, streak(section, "low"));
+    set(&mut checks.low_required, section.whole("low_required", 1..=5));
+    section.note_unknown(&[], &[]);
+}
+
+/// A number of checks, or `off`.
+fn streak(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
+    let item = section.item(key)?;
+    match item.value {
+        Value::Bool(false) => Some(None),
+        Value::String(word) if word == "off" => Some(None),
+        Value::Number(number) if number.as_u64().is_some_and(|n| (1..=1000).contains(&n)) => {
+            number.as_u64().map(|n| Some(n as u32))
+        }
+        _ => {
+            item.problem("a number of checks in a row is needed", "a whole number from 1 to 1000, or off");
+            None
+        }
+    }
+}
+
+fn scale_up(section: &Section<'_>, scale_up: &mut ScaleUp) {
+    set(&mut scale_up.enabled, section.flag("enabled"));
+    let steps = [("one", StepSize::One), ("proportional", StepSize::Proportional)];
+    set(&mut scale_up.step, section.choice("step", &steps, &[]));
+    set(&mut scale_up.max_step, section.whole("max_step", 1..=100));
+    section.note_unknown(&["target"], &[]);
+}
+
+fn scale_down(section: &Section<'_>, scale_down: &mut ScaleDown) {
+    set(&mut scale_down.enabled, section.flag("enabled"));
+    set(&mut scale_down.payback, section.number("payback", 0.0..=1000.0));
+    set(&mut scale_down.at_least, section.duration("at_least", Duration::ZERO..=YEAR));
+    set(&mut scale_down.when_idle, section.flag("when_idle"));
+    section.note_unknown(&[], &[]);
+}
+
+fn replace(section: &Section<'_>, replace: &mut Replace) {
+    set(&mut replace.enabled, section.flag("enabled"));
+    set(&mut replace.after, section.duration("after", Duration::ZERO..=YEAR));
+    set(&mut replace.after_degraded, section.duration("after_degraded", Duration::ZERO..=YEAR));
+    section.note_unknown(&[], &[]);
+}
+
+/// The static list, ordered by id; `None` when the file has none.
+fn nodes(section: &Section<'_>) -> Option<Vec<Machine>> {
+    let list = section.list("static");
+    section.note_unknown(&["file_sd", "http_sd", "prometheus"], &[]);
+    let list = list?;
+    if list.is_empty() {
+        section.problem("static", "is empty", "list at least one node, or leave `nodes` out");
+    }
+    let mut machines: Vec<Machine> = Vec::new();
+    let mut addresses = BTreeSet::new();
+    for item in list {
+        let Some(machine) = machine(&item) else { continue };
+        if machines.iter().any(|m| m.id == machine.id) {
+            item.problem(format!("{} is listed twice", machine.id), "each node needs an id of its own");
+        }
+        if !addresses.insert(machine.address.clone()) {
+            item.problem(
+                format!("{} is listed twice", machine.address),
+                "two ids at one address would count one node twice",
+            );
+        }
+        machines.push(machine);
+    }
+    machines.sort_by(|a, b| a.id.cmp(&b.id));
+    Some(machines)
+}
+
+fn machine(item: &Item<'_>) -> Option<Machine> {
+    let node = item.section();
+    let id = node.required("id", node.text("id"), "such as `id: n1`");
+    let id = id.and_then(|text| NodeId::new(text).map_err(|e| node.problem("id", e.to_string(), "")).ok());
+    let address = node.required("address", node.text("address"), "such as `address: http://10.0.0.1:6333`");
+    let address = address.and_then(|text| {
+        let read = base_url(text);
+        if read.is_none() {
+            node.problem(
+                "address",
+                "is not the address of a node",
+                "such as http://10.0.0.1:6333, without path or user",
+            );
+        }
+        read
+    });
+    let zone = named(&node, "zone");
+    node.close();
+    Some(Machine { id: id?, address: address?, zone, instance: None, ready: None })
+}
+
+/// `http://host:port` without path, query or user; a slash at the end is dropped.
+fn base_url(text: &str) -> Option<String> {
+    let uri: http::Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && !authority.as_str().contains('@')
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none();
+    plain.then(|| text.trim_end_matches('/').to_string())
+}
+
+/// What only together makes no sense.
+fn fits_together(pool: &Section<'_>, provider: &ProviderSettings, datastore: &DatastoreSettings, has_static: bool) {
+    match provider {
+        ProviderSettings::Process(_) => {
+            if *datastore != DatastoreSettings::Vectornode {
+                let what = "provider process runs vector nodes, whose shards would be lost with them";
+                pool.problem("datastore.type", what, "set `datastore: {type: vectornode}`, or choose another provider");
+            }
+            if has_static {
+                let what = "provider process knows its own nodes";
+                pool.problem("nodes.static", what, "leave `nodes` out, or choose another provider");
+            }
+        }
+        ProviderSettings::None if !has_static => {
+            pool.problem("nodes", "is missing", "with provider none, list the nodes under `nodes.static`");
+        }
+        ProviderSettings::None | ProviderSettings::Script(_) => {}
+    }
+}

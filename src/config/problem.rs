@@ -1,0 +1,50 @@
+//! What is wrong with a configuration, in words for the person who wrote it. Pure data.
+
+use std::fmt;
+
+/// One thing that is wrong. Values under keys that may hold secrets are never part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `pools[0].thresholds.cpu_threshold_low`.
+    pub path: String,
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}: {}", self.path, self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n      hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a configuration was not taken. `Display` is the whole report, several lines long.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "{name}: cannot be read: {why}\n    hint: `--config.file` names the file; the shipped config.yaml is a start"
+    )]
+    Unreadable { name: String, why: String },
+    #[error("{name}: {what}\n    hint: a configuration has at most {limit} bytes")]
+    TooLarge { name: String, what: String, limit: usize },
+    /// Not YAML at all; lines and columns count from 1, 0 when unknown.
+    #[error(
+        "{name}:{line}:{column}: not readable as YAML: {what}\n    hint: nothing else was checked; mend this first"
+    )]
+    Broken { name: String, line: u64, column: u64, what: String },
+    #[error("{}", report(name, problems))]
+    Problems { name: String, problems: Vec<Problem> },
+}
+
+fn report(name: &str, problems: &[Problem]) -> String {
+    let plural = if problems.len() == 1 { "problem" } else { "problems" };
+    let mut text = format!("{name}: {} {plural}", problems.len());
+    for problem in problems {
+        text.push('\n');
+        text.push_str(&problem.to_string());
+    }
+    text
+}

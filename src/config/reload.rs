@@ -1,0 +1,116 @@
+//! Two checked configurations -> what differs, and what a reload cannot take. Pure.
+
+use std::fmt::Debug;
+
+use crate::model::ScalingThresholds;
+use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+
+use super::{Config, PoolConfig, Problem};
+
+impl Config {
+    /// What a reload from `old` to `new` changes, one line each, for the log. Empty when nothing does.
+    pub fn differences(old: &Config, new: &Config) -> Vec<String> {
+        let mut lines = Vec::new();
+        if old.mode != new.mode {
+            let (old, new) = (old.mode.as_str(), new.mode.as_str());
+            lines.push(format!("autoscaling.mode: {old} -> {new} (counts at the very first start only)"));
+        }
+        for (old, new) in pairs(old, new) {
+            pool_differences(old, new, &mut lines);
+        }
+        lines
+    }
+
+    /// Why a running vecscale cannot go from `old` to `new`; with any, the reload is refused whole.
+    pub fn refused_at_reload(old: &Config, new: &Config) -> Vec<Problem> {
+        let restart = |path: String, what: String| Problem {
+            path,
+            what,
+            hint: Some("restart vecscale to take this change; until then everything stays as it was".into()),
+        };
+        let mut problems = Vec::new();
+        for pool in &new.pools {
+            if !old.pools.iter().any(|p| p.name == pool.name) {
+                problems.push(restart("pools".into(), format!("pool {} is new", pool.name)));
+            }
+        }
+        for pool in &old.pools {
+            if !new.pools.iter().any(|p| p.name == pool.name) {
+                problems.push(restart("pools".into(), format!("pool {} is gone", pool.name)));
+            }
+        }
+        for (old, new) in pairs(old, new) {
+            let types = [
+                ("provider", provider_type(&old.provider), provider_type(&new.provider)),
+                ("datastore", datastore_type(&old.datastore), datastore_type(&new.datastore)),
+            ];
+            for (what, old_type, new_type) in types.into_iter().filter(|(_, old, new)| old != new) {
+                let path = format!("pools[{}].{what}.type", new.name);
+                problems.push(restart(path, format!("cannot change from {old_type} to {new_type} while running")));
+            }
+        }
+        problems
+    }
+}
+
+/// The pools that both have, in the new order.
+fn pairs<'a>(old: &'a Config, new: &'a Config) -> impl Iterator<Item = (&'a PoolConfig, &'a PoolConfig)> {
+    new.pools.iter().filter_map(|n| old.pools.iter().find(|o| o.name == n.name).map(|o| (o, n)))
+}
+
+fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>) {
+    let place = format!("pools[{}]", new.name);
+    for name in ScalingThresholds::names() {
+        let (old, new) = (old.policy.thresholds.get(name), new.policy.thresholds.get(name));
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            lines.push(format!("{place}.thresholds.{name}: {old} -> {new}"));
+        }
+    }
+    let mut part = |what: &str, old: &dyn Debug, new: &dyn Debug| {
+        let (old, new) = (format!("{old:?}"), format!("{new:?}"));
+        if old != new {
+            lines.push(format!("{place}.{what}: {old} -> {new}"));
+        }
+    };
+    part("region", &old.region, &new.region);
+    part("profile", &old.profile.as_str(), &new.profile.as_str());
+    part("checks", &old.policy.checks, &new.policy.checks);
+    part("scale_up", &old.policy.scale_up, &new.policy.scale_up);
+    part("scale_down", &old.policy.scale_down, &new.policy.scale_down);
+    part("replace", &old.policy.replace, &new.policy.replace);
+    part("manual_hold", &old.policy.manual_hold, &new.policy.manual_hold);
+    part("custom", &old.policy.custom, &new.policy.custom);
+    part("nodes", &addresses(old), &addresses(new));
+    // Long, or with secrets in them: that they changed is said, not how.
+    let mut silent = |what: &str, same: bool| {
+        if !same {
+            lines.push(format!("{place}.{what}: changed"));
+        }
+    };
+    // Regular expressions cannot be compared; their printed form, which is their text, can.
+    silent("scrape", format!("{:?}", old.scrape) == format!("{:?}", new.scrape));
+    silent("provider", old.provider == new.provider);
+    silent("datastore", old.datastore == new.datastore);
+}
+
+fn addresses(pool: &PoolConfig) -> Option<Vec<String>> {
+    let machines = pool.nodes.as_ref()?;
+    Some(machines.iter().map(|m| format!("{} {}", m.id, m.address)).collect())
+}
+
+fn provider_type(provider: &ProviderSettings) -> &'static str {
+    match provider {
+        ProviderSettings::Process(_) => "process",
+        ProviderSettings::Script(_) => "script",
+        ProviderSettings::None => "none",
+    }
+}
+
+fn datastore_type(datastore: &DatastoreSettings) -> &'static str {
+    match datastore {
+        DatastoreSettings::Vectornode => "vectornode",
+        DatastoreSettings::None => "none",
+    }
+}

@@ -1,0 +1,202 @@
+//! Entries of `signals` and `custom` -> which series give a signal. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::decide::policy::CustomLine;
+use crate::model::{Signal, Stat, is_name};
+use crate::scrape::settings::{Combine, Format, MatchOp, Matcher, Selector, Source};
+
+use super::section::Section;
+
+const BUILT_IN: [&str; 7] =
+    ["cpu_usage", "memory_usage", "storage_usage", "search_latency", "error_rate", "query_throughput", "vectors"];
+
+/// Names whose conditions (`cpu_high`, `latency_low` …) are those of the built-in signals.
+const TAKEN: [&str; 5] = ["cpu", "memory", "storage", "latency", "error_rate"];
+
+const STATS: [(&str, Stat); 4] = [("mean", Stat::Mean), ("p50", Stat::P50), ("p95", Stat::P95), ("p99", Stat::P99)];
+const COMBINES: [(&str, Combine); 3] = [("sum", Combine::Sum), ("max", Combine::Max), ("mean", Combine::Mean)];
+
+/// A custom signal as configured; it votes only with a line.
+pub(super) struct Custom {
+    pub name: Arc<str>,
+    pub source: Source,
+    pub line: Option<CustomLine>,
+}
+
+/// The built-in signals of one page, by the names of the documentation.
+pub(super) fn built_in(section: &Section<'_>, format: Format) -> BTreeMap<Signal, Source> {
+    let mut found = BTreeMap::new();
+    for name in BUILT_IN {
+        if !section.has(name) {
+            continue;
+        }
+        let signal = Signal::from_name(name);
+        let entry = section.section(name);
+        let read = source(&entry, &signal, format);
+        entry.note_unknown(&["promql", "query"], &[("high", "lines of built-in signals stand under `thresholds`")]);
+        if let Some(source) = read {
+            found.insert(signal, source);
+        }
+    }
+    let hints = [
+        ("total_vectors", "the signal is called vectors"),
+        ("queries_per_second", "the signal is called query_throughput"),
+    ];
+    section.note_unknown(&[], &hints);
+    found
+}
+
+/// The pool's own signals, in the order of their names.
+pub(super) fn custom(section: &Section<'_>, format: Format) -> Vec<Custom> {
+    let mut found = Vec::new();
+    for (name, item) in section.entries() {
+        if !is_name(name) {
+            item.problem(
+                "is not a name",
+                "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 63",
+            );
+            continue;
+        }
+        if BUILT_IN.contains(&name) || TAKEN.contains(&name) {
+            item.problem(
+                "is the name of a built-in signal",
+                "choose another name, or put the entry under `scrape.signals`",
+            );
+            continue;
+        }
+        let name: Arc<str> = name.into();
+        let entry = item.section();
+        let source = source(&entry, &Signal::Custom(name.clone()), format);
+        let line = line(&entry);
+        entry.note_unknown(&["promql", "query"], &[("unit", "a custom signal is taken as it is")]);
+        if let Some(source) = source {
+            found.push(Custom { name, source, line });
+        }
+    }
+    found
+}
+
+fn line(entry: &Section<'_>) -> Option<CustomLine> {
+    let any = -1e300..=1e300;
+    let high = entry.number("high", any.clone());
+    let low = entry.number("low", any);
+    let checks = entry.whole("checks", 1..=1000);
+    for (key, given) in [("low", low.is_some()), ("checks", checks.is_some())] {
+        if given && !entry.has("high") {
+            entry.problem(
+                key,
+                "has no meaning without high",
+                "give `high`, or leave this out: then the signal is only shown",
+            );
+        }
+    }
+    let high = high?;
+    if let Some(low) = low.filter(|low| *low >= high) {
+        let hint = "leave a gap, or the cluster will grow and shrink in turns";
+        entry.problem("low", format!("{low} is not below high ({high})"), hint);
+    }
+    Some(CustomLine { high, low, checks: checks.unwrap_or(CustomLine::DEFAULT_CHECKS) })
+}
+
+/// The ways to get a signal; an entry is exactly one of them, told by its first key.
+const WAYS: [&str; 5] = ["gauge", "counter", "histogram", "failed", "part"];
+
+/// `None` only together with a problem.
+fn source(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Source> {
+    let series = |key| selected(entry, key, format);
+    let pair = |key, hint| entry.required(key, series(key), hint);
+    let given: Vec<&str> = WAYS.into_iter().filter(|way| entry.has(way)).collect();
+    let [way] = given[..] else {
+        let what = if given.is_empty() {
+            "says not where it comes from".into()
+        } else {
+            format!("has {}", given.join(" and "))
+        };
+        let hint = "exactly one of: gauge; counter; histogram; failed with total; part with whole";
+        entry.problems.add(entry.own_path(), what, hint);
+        for key in ["total", "whole", "complement", "combine", "stat", "unit"] {
+            entry.has(key); // no further problem about them
+        }
+        return None;
+    };
+    match way {
+        "gauge" => {
+            let (series, factor) = (series("gauge"), factor(entry, signal));
+            let combine = entry.choice("combine", &COMBINES, &[]);
+            Some(Source::Gauge { series: series?, combine, factor: factor? })
+        }
+        "counter" => {
+            let (series, factor) = (series("counter"), factor(entry, signal));
+            Some(Source::Counter { series: series?, factor: factor? })
+        }
+        "histogram" => {
+            let (series, factor) = (series("histogram"), factor(entry, signal));
+            let stat = entry.choice("stat", &STATS, &[]).unwrap_or(Stat::Mean);
+            if format == Format::Json {
+                entry.problem("histogram", "a JSON page has no histograms", "take a gauge or a counter");
+            }
+            Some(Source::Histogram { series: series?, stat, factor: factor? })
+        }
+        "failed" => {
+            let (failed, total) = (series("failed"), pair("total", "the counter of all requests"));
+            Some(Source::Ratio { failed: failed?, total: total? })
+        }
+        _ => {
+            let (part, whole) = (series("part"), pair("whole", "the gauge of the capacity"));
+            let complement = entry.flag("complement").unwrap_or(false);
+            Some(Source::Quotient { part: part?, whole: whole?, complement })
+        }
+    }
+}
+
+/// What turns the page's unit into the signal's. Latency must say its unit: a guess would be wrong by a thousand.
+fn factor(entry: &Section<'_>, signal: &Signal) -> Option<f64> {
+    match signal {
+        Signal::Latency => {
+            let units = [("seconds", 1000.0), ("milliseconds", 1.0), ("microseconds", 0.001)];
+            entry.required("unit", entry.choice("unit", &units, &[]), "seconds, milliseconds or microseconds")
+        }
+        usage if usage.is_usage() || *usage == Signal::ErrorRate => {
+            let units = [("ratio", 1.0), ("percent", 0.01)];
+            if entry.has("unit") { entry.choice("unit", &units, &[]) } else { Some(1.0) }
+        }
+        _ => Some(1.0),
+    }
+}
+
+fn selected(entry: &Section<'_>, key: &'static str, format: Format) -> Option<Selector> {
+    let text = entry.text(key)?;
+    let read = match format {
+        Format::Text => selector(text),
+        Format::Json if text.starts_with('/') => Ok(Selector { name: text.into(), matchers: Vec::new() }),
+        Format::Json => Err("a JSON pointer starts with '/', such as /cpu/usage".into()),
+    };
+    match read {
+        Ok(selector) => Some(selector),
+        Err(why) => {
+            entry.problem(key, why, "");
+            None
+        }
+    }
+}
+
+/// Reads `name{label="v",other=~"a|b"}`. Merged with `scrape::selector::parse`.
+pub(super) fn selector(text: &str) -> Result<Selector, String> {
+    let wrong = || format!("{text:?} is not a series, such as name{{label=\"value\"}}");
+    let (name, rest) = text.split_once('{').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':') {
+        return Err(wrong());
+    }
+    let mut matchers = Vec::new();
+    if let Some(rest) = rest {
+        let inner = rest.strip_suffix('}').ok_or_else(wrong)?;
+        for one in inner.split(',').filter(|m| !m.is_empty()) {
+            let (label, value) = one.split_once('=').ok_or_else(wrong)?;
+            let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).ok_or_else(wrong)?;
+            matchers.push(Matcher { label: label.into(), op: MatchOp::Equal(value.into()) });
+        }
+    }
+    Ok(Selector { name: name.into(), matchers })
+}
