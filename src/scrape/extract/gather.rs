@@ -153,10 +153,10 @@ impl Buckets<'_> {
         {
             return;
         }
-        let le = sample.label("le").map(|le| le.text().into_owned()).unwrap_or_default();
+        let le = sample.label("le").map(|le| le.text()).unwrap_or_default();
         match float(&le).filter(|bound| !bound.is_nan()) {
             Some(bound) => *self.by_bound.entry(ordered_bits(bound)).or_default() += sample.value,
-            None => self.bad_bound = Some(le),
+            None => self.bad_bound = Some(le.into_owned()),
         }
     }
 
