@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{NodeId, PoolName, Signal, Timestamp};
 
+/// How node values become the pool's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    #[default]
+    Mean,
+    Max,
+    P95,
+}
+
 /// The pool's value of one signal. Only `Fresh` is evidence in both directions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

@@ -53,6 +53,27 @@ impl Signal {
         Signal::BUILT_IN.into_iter().find(|s| s.name() == name).unwrap_or_else(|| Signal::Custom(name.into()))
     }
 
+    /// The value, if this signal can have it: shares lie in 0..1, everything else built in is not negative, and all is
+    /// finite. A share of up to 1.05 counts as 1: CPU time and wall time are read at different instants, so a busy node
+    /// measures a little over its capacity.
+    ///
+    /// # Errors
+    /// [`Gap::NotANumber`].
+    pub fn checked(&self, value: f64) -> Result<f64, Gap> {
+        let share = self.is_usage() || *self == Signal::ErrorRate;
+        let possible = value.is_finite()
+            && match self {
+                Signal::Custom(_) => true,
+                _ if share => (0.0..=1.05).contains(&value),
+                _ => value >= 0.0,
+            };
+        match possible {
+            true if share => Ok(value.min(1.0)),
+            true => Ok(value),
+            false => Err(Gap::NotANumber(format!("{value}"))),
+        }
+    }
+
     /// Whether the value is a share of a capacity, 0..1.
     pub fn is_usage(&self) -> bool {
         matches!(self, Signal::Cpu | Signal::Memory | Signal::Storage)

@@ -1,2 +1,141 @@
-//! nodes, Prometheus pages -> samples. IO.
+//! nodes' pages -> samples. IO: every node is asked at once, each with its own deadline; a silent node is a gap, not
+//! a failure. What a page says is read by plain functions (`exposition`, `extract`).
+
+pub mod exposition;
+pub mod extract;
+mod fetch;
+mod presets;
+mod selector;
 pub mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use crate::clock::Clock;
+use crate::model::{Answer, NodeId, NodeSample, Signal};
+
+use extract::{Extract, Freshness};
+use fetch::{Body, Fetched};
+use settings::{Format, Page, ScrapeSettings, Selector, Source};
+
+pub use presets::{PRESETS, preset};
+pub use selector::SelectorError;
+
+/// Nodes asked at the same time; further ones wait for one of them to answer or to run out of time.
+const AT_ONCE: usize = 256;
+
+/// A node to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub id: NodeId,
+    /// `http://host:port`, or `host:port`.
+    pub address: String,
+}
+
+/// The pages of the nodes of one pool.
+#[derive(Debug)]
+pub struct Sources {
+    settings: ScrapeSettings,
+    client: reqwest::Client,
+}
+
+/// Why nodes cannot be scraped with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SourcesError {
+    #[error("page {path}: {what}")]
+    Page { path: String, what: String },
+    #[error("no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl Sources {
+    /// # Errors
+    /// When a page asks for what its format cannot give, or no HTTP client can be made.
+    pub fn new(settings: ScrapeSettings) -> Result<Sources, SourcesError> {
+        if settings.pages.is_empty() {
+            return Err(SourcesError::Page { path: "(none)".into(), what: "at least one page is needed".into() });
+        }
+        for page in &settings.pages {
+            unfit(page).map_or(Ok(()), |what| Err(SourcesError::Page { path: page.path.clone(), what }))?;
+        }
+        let client = fetch::client(settings.timeout)?;
+        Ok(Sources { settings, client })
+    }
+
+    /// The signals that the pages are to give, in order.
+    pub fn signals(&self) -> Vec<Signal> {
+        let mut signals: Vec<Signal> = self.settings.pages.iter().flat_map(|p| p.signals.keys().cloned()).collect();
+        signals.sort();
+        signals.dedup();
+        signals
+    }
+
+    /// One sample per target, ordered by id. `interval` is the time between checks: what carries a timestamp older
+    /// than two of it is stale.
+    pub async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
+        let asked = targets.iter().map(|target| self.node(target, interval, clock));
+        let mut samples: Vec<NodeSample> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        samples.sort_by(|a, b| a.node.cmp(&b.node));
+        samples
+    }
+
+    /// All pages of a node at once. Its health is told by the first alone.
+    async fn node(&self, target: &Target, interval: Duration, clock: &dyn Clock) -> NodeSample {
+        let (at, began) = (clock.now(), tokio::time::Instant::now());
+        let deadline = began + self.settings.timeout;
+        let pages = self.settings.pages.iter().map(|page| async move {
+            let fetched = fetch::fetch(&self.client, &target.address, page, self.settings.timeout, deadline).await;
+            (fetched.answer, read(fetched, page, Freshness::two(interval, clock.now())))
+        });
+        let mut answer = None;
+        let mut signals = Extract::new();
+        for (answered, extract) in futures::future::join_all(pages).await {
+            answer.get_or_insert(answered);
+            for (signal, raw) in extract {
+                signals.entry(signal).or_insert(raw); // the earlier page counts
+            }
+        }
+        NodeSample {
+            node: target.id.clone(),
+            at,
+            took: began.elapsed(),
+            answer: answer.unwrap_or(Answer::None),
+            signals,
+        }
+    }
+}
+
+fn read(fetched: Fetched, page: &Page, fresh: Freshness) -> Extract {
+    match fetched.body {
+        Ok(Body::Text(dialect, bytes)) => extract::from_text(&bytes, dialect, &page.signals, fresh),
+        Ok(Body::Json(bytes)) => extract::from_json(&bytes, &page.signals),
+        Err(gap) => extract::all(&page.signals, &gap),
+    }
+}
+
+/// What a page's format cannot give, with what to do about it.
+fn unfit(page: &Page) -> Option<String> {
+    if !page.path.starts_with('/') {
+        return Some("the path must begin with '/'".into());
+    }
+    page.signals.iter().find_map(|(signal, source)| {
+        let selectors: Vec<&Selector> = match source {
+            Source::Gauge { series, .. } | Source::Counter { series, .. } => vec![series],
+            Source::Quotient { part: one, whole: other, .. } | Source::Ratio { failed: one, total: other } => {
+                vec![one, other]
+            }
+            Source::Histogram { series, .. } if page.format == Format::Json => {
+                return Some(format!("{signal}: {series}: a JSON page has no histograms; use a gauge"));
+            }
+            Source::Histogram { series, .. } => vec![series],
+        };
+        selectors.into_iter().find_map(|series| match (page.format, series.name.starts_with('/')) {
+            (Format::Json, true) | (Format::Text, false) => None,
+            (Format::Json, false) => Some(format!("{signal}: {series}: a JSON page takes pointers such as /cpu/usage")),
+            (Format::Text, true) => Some(format!("{signal}: {series}: a JSON pointer needs `format: json`")),
+        })
+    })
+}

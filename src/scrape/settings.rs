@@ -8,6 +8,8 @@ use regex::Regex;
 
 use crate::model::{Signal, Stat};
 
+pub use crate::model::Aggregate;
+
 /// How the nodes of one pool are scraped.
 #[derive(Clone, Debug)]
 pub struct ScrapeSettings {
@@ -91,15 +93,6 @@ pub enum Combine {
     Sum,
     Max,
     Mean,
-}
-
-/// How node values become the pool's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Aggregate {
-    #[default]
-    Mean,
-    Max,
-    P95,
 }
 
 /// A series name with label matchers, as PromQL writes them: `name{label="v",other=~"a|b"}`.
