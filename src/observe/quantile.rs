@@ -41,7 +41,8 @@ mod tests {
     #[test]
     fn as_prometheus_estimates() {
         let usual = [(1.0, 10.0), (2.0, 30.0), (4.0, 40.0), (INF, 50.0)];
-        let cases: [(&str, f64, &[(f64, f64)], Option<f64>); 9] = [
+        type Case<'c> = (&'c str, f64, &'c [(f64, f64)], Option<f64>);
+        let cases: [Case<'_>; 9] = [
             ("within the first, from 0", 0.1, &usual, Some(0.5)),
             ("within the second", 0.5, &usual, Some(1.75)),
             ("on a bound", 0.6, &usual, Some(2.0)),

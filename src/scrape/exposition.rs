@@ -315,7 +315,7 @@ impl<'p> Reader<'p> {
         if !self.at_line_end() {
             return Err(format!("the line should end before {}", self.shown()));
         }
-        self.at += 1;
+        self.end_line(self.at);
         Ok(Rest { value, timestamp_millis })
     }
 
@@ -356,15 +356,15 @@ impl<'p> Reader<'p> {
         self.at += 1;
         let line = &self.page[self.at..];
         let end = line.find('\n').unwrap_or(line.len());
-        self.at += end + 1;
+        self.end_line(self.at + end);
         let line = &line[..end];
         let words = line.trim_start_matches(is_blank);
         let keyword = |word| words.len() < line.len() && follows(words, word).is_some();
         if self.dialect == Dialect::OpenMetrics {
             if words == "EOF" && words.len() < line.len() {
                 self.ended = true;
-                let left = self.page.len().saturating_sub(self.at);
-                return if left == 0 { Ok(()) } else { Err("there is something after # EOF".into()) };
+                let nothing_left = self.peek().is_none();
+                return if nothing_left { Ok(()) } else { Err("there is something after # EOF".into()) };
             }
             if !(keyword("HELP") || keyword("TYPE") || keyword("UNIT")) {
                 return Err("OpenMetrics has no comments".into());
@@ -399,6 +399,11 @@ impl<'p> Reader<'p> {
         if known.contains(&kind) { Ok(()) } else { Err(format!("{:?} is no type", shorten(kind))) }
     }
 
+    /// Goes on after the line that ends at `end`; the last line of a page may lack its line break.
+    fn end_line(&mut self, end: usize) {
+        self.at = (end + 1).min(self.page.len());
+    }
+
     fn check_line(&self) -> Result<(), String> {
         if self.at - self.start > self.limits.line + 1 {
             return Err(format!("longer than {} bytes", self.limits.line));
@@ -426,13 +431,13 @@ impl<'p> Reader<'p> {
     }
 
     fn skip_while(&mut self, wanted: impl Fn(u8) -> bool) {
-        let left = self.page.as_bytes().get(self.at..).unwrap_or_default();
+        let left = &self.page.as_bytes()[self.at..];
         self.at += left.iter().position(|b| !wanted(*b)).unwrap_or(left.len());
     }
 
     /// The character at the cursor, for a message.
     fn shown(&self) -> String {
-        match self.page.get(self.at..).and_then(|left| left.chars().next()) {
+        match self.page[self.at..].chars().next() {
             None | Some('\n') => "the end of the line".into(),
             Some(c) => format!("{c:?}"),
         }

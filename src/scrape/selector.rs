@@ -282,4 +282,13 @@ mod tests {
             assert_eq!(Selector::parse(text).unwrap().to_string(), text);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[a-z{}\"'`=!~,\\\\/ \\PC]{0,40}") {
+            if let Ok(selector) = Selector::parse(&text) {
+                let _ = selector.to_string();
+            }
+        }
+    }
 }

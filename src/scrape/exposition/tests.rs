@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 
+use proptest::prelude::*;
+
 use super::*;
 
 type Series = (BTreeMap<String, String>, f64);
@@ -162,6 +164,7 @@ fn what_openmetrics_takes_and_refuses() {
     let bad = [
         ("", "ends without # EOF"),
         ("a 1\n", "ends without # EOF"),
+        ("a 1", "ends without # EOF"),
         ("a 1\n# EOF\nb 1\n", "after # EOF"),
         ("# TYPE a untyped\n# EOF\n", "no type"),
         ("# a comment\n# EOF\n", "no comments"),
@@ -271,5 +274,88 @@ fn a_series_is_known_again_in_any_order_and_writing() {
     assert_eq!(one, identity("{\"m\",b=\"2\",\"a\"=\"x\\q\",c=\"\"} 7\n"));
     for other in ["n{a=\"x\\q\",b=\"2\"} 1", "m{a=\"2\",b=\"x\\q\"} 1", "m{a=\"x\\q\"} 1", "m{a=\"xq\",b=\"2\"} 1"] {
         assert_ne!(one, identity(other), "{other}");
+    }
+}
+
+/// Cuts, doubles and spoils parts of a page.
+fn spoil(page: &mut Vec<u8>, edits: &[(usize, u8, u8)]) {
+    for (place, what, byte) in edits {
+        if page.is_empty() {
+            return;
+        }
+        let at = place % page.len();
+        match what % 5 {
+            0 => page[at] = *byte,
+            1 => page.insert(at, *byte),
+            2 => drop(page.remove(at)),
+            3 => page.truncate(at),
+            _ => page.extend_from_within(at..),
+        }
+    }
+}
+
+const NASTY: &[u8] = b"{}\"\\=,# \t\n\r\0\xff\xc3+-.eEnNiI1";
+
+fn edits() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
+    let byte = prop_oneof![proptest::sample::select(NASTY), any::<u8>()];
+    proptest::collection::vec((any::<usize>(), any::<u8>(), byte), 0..6)
+}
+
+/// Reads it all and touches everything that is borrowed; gives how many samples there were.
+fn walk(page: &[u8], dialect: Dialect) -> Result<usize, PageError> {
+    let mut reader = Reader::new(page, dialect, Limits::default())?;
+    let mut samples = 0;
+    while let Some(sample) = reader.next_sample()? {
+        samples += 1;
+        sample.identity();
+        let texts = sample.labels.iter().flat_map(|l| [l.name.text(), l.value.text()]);
+        assert!(texts.chain([sample.name.text()]).all(|text| text.len() <= page.len()));
+    }
+    Ok(samples)
+}
+
+proptest! {
+    #[test]
+    fn no_page_makes_the_reader_panic(
+        name in proptest::sample::select(vec![
+            "torture.txt", "python-client-0.26.0.openmetrics.txt", "python-client-0.26.0.txt", "qdrant-1.19.0.txt",
+        ]),
+        edits in edits(),
+        open in any::<bool>(),
+    ) {
+        let mut page = fixture(name);
+        spoil(&mut page, &edits);
+        let _ = walk(&page, if open { Dialect::OpenMetrics } else { Dialect::Text });
+    }
+
+    #[test]
+    fn no_bytes_do_either(page in proptest::collection::vec(prop_oneof![proptest::sample::select(NASTY), any::<u8>()], 0..200)) {
+        for dialect in [Dialect::Text, Dialect::OpenMetrics] {
+            let _ = walk(&page, dialect);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read(
+        series in proptest::collection::vec(("[a-z_:][a-z0-9_:]{0,8}", proptest::collection::btree_map("[a-z]{1,4}", "\\PC{0,6}|[\\\\\"\n]{1,3}", 0..4), any::<f64>()), 0..8),
+    ) {
+        let mut page = String::new();
+        for (name, labels, value) in &series {
+            let escaped = |v: &str| v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let labels: Vec<_> = labels.iter().map(|(n, v)| format!("{n}=\"{}\"", escaped(v))).collect();
+            page += &format!("{name}{{{}}} {value:e}\n", labels.join(","));
+        }
+        let mut reader = Reader::new(page.as_bytes(), Dialect::Text, Limits::default()).unwrap();
+        for (name, labels, value) in &series {
+            let sample = reader.next_sample().unwrap().expect("one sample per series");
+            prop_assert!(sample.name.is(name));
+            prop_assert!(sample.value == *value || (sample.value.is_nan() && value.is_nan()));
+            prop_assert_eq!(sample.labels.len(), labels.len());
+            for (label, text) in labels {
+                prop_assert_eq!(sample.label(label).unwrap().text(), text.as_str());
+                prop_assert!(sample.label(label).unwrap().is(text));
+            }
+        }
+        prop_assert!(reader.next_sample().unwrap().is_none());
     }
 }

@@ -38,7 +38,8 @@ fn what_a_page_says() {
     let not = |text: &str| Err(Gap::NotANumber(text.into()));
     let none = |text: &str| Err(Gap::NoSeries(text.into()));
     let two = "m{a=\"1\"} 4\nm{a=\"2\"} 2\n";
-    let cases: Vec<(&str, Signal, Source, &str, Result<Raw, Gap>)> = vec![
+    type Case<'c> = (&'c str, Signal, Source, &'c str, Result<Raw, Gap>);
+    let cases: Vec<Case<'_>> = vec![
         ("one gauge", Vectors, gauge("m", None, 1.0), "m 3\n", Ok(Raw::Gauge(3.0))),
         ("units", Latency, gauge("m", None, 1000.0), "m 0.25\n", Ok(Raw::Gauge(250.0))),
         ("two gauges need a combine", Vectors, gauge("m", None, 1.0), two, Err(Gap::Ambiguous(2))),
