@@ -252,6 +252,15 @@ pub struct Decision {
     pub would_change: String,
 }
 
+impl Decision {
+    /// The check at which what led to this decision first showed: its own instant, less the further checks that its
+    /// longest-needed active condition took, `interval` apart.
+    pub fn triggered_at(&self, interval: Duration) -> Timestamp {
+        let checks = self.conditions.iter().filter(|c| c.active).map(|c| c.needed).max().unwrap_or(1);
+        self.at.minus(interval.saturating_mul(checks.saturating_sub(1)))
+    }
+}
+
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {

@@ -37,6 +37,21 @@ pub struct Operation {
     pub steps: Vec<Step>,
 }
 
+impl Operation {
+    /// The step that is under way, else the one that comes next, else the last; `None` without steps.
+    pub fn current_step(&self) -> Option<&Step> {
+        let under_way = |s: &&Step| matches!(s.state, StepState::Intent | StepState::Unknown);
+        let to_come = |s: &&Step| s.state == StepState::Waiting;
+        self.steps.iter().find(under_way).or_else(|| self.steps.iter().find(to_come)).or(self.steps.last())
+    }
+
+    /// When the step that is under way must be done; `None` between steps.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let step = self.current_step().filter(|s| s.ended_at.is_none())?;
+        Some(step.started_at?.plus(step.deadline))
+    }
+}
+
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -65,9 +65,10 @@ pub trait Journal: Send + Sync {
         entry: Option<Entry>,
     ) -> Result<(), JournalError>;
 
-    /// Writes a decision that changed, with the memory that goes with it.
+    /// Writes a decision that changed, with the memory that goes with it (read back by `load(pool, "memory")`).
     async fn decided(
         &self,
+        pool: &PoolName,
         decision: &Decision,
         memory: &serde_json::Value,
         entry: Option<Entry>,

@@ -1,1 +1,18 @@
-//! one struct per event: its log line and its metrics.
+//! What happens and how things stand, told to the outside: one method per event gives its log line and its metrics,
+//! one collector draws all gauges from the pools' pictures. IO (stderr); reads no clock.
+
+mod collector;
+mod counters;
+mod events;
+mod families;
+mod logging;
+mod process;
+
+pub use events::Telemetry;
+pub use logging::{LogFormat, LogLevel, init};
+
+/// Content type of the page that [`Telemetry::render`] gives.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What every request passes: route, access, body, time limit, a net for panics, counting. IO.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tower::{Service, ServiceExt};
+use tower_http::catch_panic::{CatchPanic, ResponseForPanic};
+use tower_http::timeout::Timeout;
+
+use super::Server;
+use super::access::{check_host, check_origin};
+use super::problem::Problem;
+use super::routes::{Endpoint, Found, Routes};
+use crate::http::{Answer, BodyError, Peer, read_body};
+use crate::telemetry::Telemetry;
+
+/// Longest time from the head of a request to its answer: above the time for a body, below a client's patience.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Largest body that is taken.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// Under which names a listener is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Local ones and the external URL's, nothing else.
+    Checked,
+    Any,
+}
+
+/// A request that has been let in, with its body.
+pub struct Call {
+    pub endpoint: Endpoint,
+    /// The `{id}` of the path.
+    pub id: String,
+    pub head: request::Parts,
+    pub body: Bytes,
+}
+
+impl Call {
+    /// Who asks, for the audit trail.
+    pub fn who(&self) -> String {
+        match self.head.extensions.get::<Peer>() {
+            Some(Peer(address)) => format!("api {}", address.ip().to_canonical()),
+            None => "api".into(),
+        }
+    }
+}
+
+pub fn stack(
+    server: Arc<Server>,
+    routes: Routes,
+    names: Names,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+{
+    for template in Routes::templates() {
+        server.telemetry.register_path(template);
+    }
+    let routes = Arc::new(routes);
+    tower::service_fn(move |mut request: Request<Incoming>| {
+        let (server, routes) = (server.clone(), routes.clone());
+        async move {
+            let began = tokio::time::Instant::now();
+            let found = routes.find(request.method(), request.uri().path());
+            let template = found.template;
+            // Found before anything else is asked: who may come in depends on it.
+            request.extensions_mut().insert(found);
+            let answer = guarded(server.clone(), names, template, request).await;
+            server.telemetry.http_served(template, answer.status().as_u16(), began.elapsed());
+            Ok(answer)
+        }
+    })
+}
+
+/// Answers within the time limit, and answers even if a handler panics.
+async fn guarded(server: Arc<Server>, names: Names, template: &'static str, request: Request<Incoming>) -> Answer {
+    let fault = Fault { telemetry: server.telemetry.clone(), template };
+    let handler = tower::service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(admit(&server, names, request).await) }
+    });
+    let limited = Timeout::with_status_code(handler, StatusCode::SERVICE_UNAVAILABLE, ANSWER_WITHIN);
+    let Ok(answer) = CatchPanic::custom(limited, fault).oneshot(request).await;
+    whole(answer).await
+}
+
+/// Takes the layers' body types back to ours. Only the time limit answers 503 without a word: it gets ours.
+async fn whole<B>(answer: Response<B>) -> Answer
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    if head.status == StatusCode::SERVICE_UNAVAILABLE && body.is_empty() {
+        let seconds = ANSWER_WITHIN.as_secs();
+        return Problem::unavailable(format!("no answer within {seconds} s: the controller is busy; try again"))
+            .into_answer();
+    }
+    Response::from_parts(head, Full::new(body))
+}
+
+/// Answers for a handler that panicked.
+#[derive(Clone)]
+struct Fault {
+    telemetry: Telemetry,
+    template: &'static str,
+}
+
+impl ResponseForPanic for Fault {
+    type ResponseBody = Full<Bytes>;
+
+    fn response_for_panic(&mut self, panic: Box<dyn Any + Send + 'static>) -> Answer {
+        self.telemetry.http_panicked(self.template, text_of(&*panic));
+        let detail = "this request met a fault of vecscale; the log has the details, and nothing else was stopped";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_answer()
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Lets a request in, or says why not. The body is read either way, so that the answer reaches who still writes.
+async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Answer {
+    let (mut head, body) = request.into_parts();
+    let admitted = entrance(server, names, &mut head);
+    let body = read_body(body, BODY_LIMIT).await;
+    let call = admitted.and_then(|(endpoint, id)| {
+        let body = body.map_err(refused_body)?;
+        Ok(Call { endpoint, id, head, body })
+    });
+    match call {
+        Ok(call) => server.answer(call).await.unwrap_or_else(Problem::into_answer),
+        Err(problem) => problem.into_answer(),
+    }
+}
+
+/// What a request asks for, if it may ask at all.
+fn entrance(server: &Server, names: Names, head: &mut request::Parts) -> Result<(Endpoint, String), Problem> {
+    let found = head.extensions.remove::<Found>().expect("the outermost layer puts it there");
+    let external = server.options.external_url.as_ref();
+    if names == Names::Checked {
+        check_host(&head.uri, &head.headers, external)?;
+    }
+    let endpoint = found.endpoint?;
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        check_origin(&head.uri, &head.headers, external)?;
+    }
+    Ok((endpoint, found.id))
+}
+
+fn refused_body(error: BodyError) -> Problem {
+    let problem = Problem::new(error.status(), error.to_string());
+    match error {
+        BodyError::TooLarge(_) => problem,
+        // What is still to come of this body cannot be told from a next request.
+        BodyError::TooSlow | BodyError::Broken => {
+            problem.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a change would do now, from the planner's outlook and the guards that hold. Pure.
+
+use serde_json::{Value, json};
+
+use crate::model::{Forecast, Guard, GuardHit, Kind, PoolView};
+
+/// The kinds that `plan` answers for.
+pub const KINDS: [Kind; 3] = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
+
+/// What one kind of change would move, and what forbids it.
+pub fn plan(view: &PoolView, kind: Kind) -> Value {
+    let mut plan = match kind {
+        Kind::ScaleDown => scale_down(view),
+        Kind::ScaleUp => moved(&view.outlook.scale_up),
+        _ => moved(&view.outlook.rebalance),
+    };
+    plan["kind"] = json!(kind);
+    plan["guards"] = json!(view.guards.iter().filter(|g| binds(g, kind, view)).collect::<Vec<_>>());
+    plan
+}
+
+fn moved(forecast: &Forecast) -> Value {
+    json!({
+        "shards": forecast.shards,
+        "bytes": forecast.bytes,
+        "minutes": forecast.seconds.map(|s| s / 60.0),
+    })
+}
+
+/// The first victim of the outlook is the one that would be chosen.
+fn scale_down(view: &PoolView) -> Value {
+    let victims = &view.outlook.scale_down;
+    let chosen = victims.iter().find(|v| v.impossible.is_none());
+    let mut plan = chosen.map_or(json!({"shards": null, "bytes": null, "minutes": null}), |v| moved(&v.forecast));
+    plan["node"] = json!(chosen.map(|v| &v.node));
+    let candidates = victims.iter().map(|v| {
+        let mut one = moved(&v.forecast);
+        one["node"] = json!(v.node);
+        one["impossible"] = json!(v.impossible);
+        one
+    });
+    plan["candidates"] = candidates.collect();
+    plan
+}
+
+/// Whether a guard that holds can have a say on this kind at all; a cooldown has its direction.
+fn binds(hit: &GuardHit, kind: Kind, view: &PoolView) -> bool {
+    match (hit.name, kind) {
+        (Guard::MinNodes | Guard::VictimFixed | Guard::MissingData, kind) => kind == Kind::ScaleDown,
+        (Guard::MaxNodes, kind) => kind == Kind::ScaleUp,
+        (Guard::Projection | Guard::DataMoving | Guard::UnhealthyNodes, kind) => kind != Kind::ScaleUp,
+        (Guard::Cooldown, Kind::ScaleUp) => !view.cooldowns.scale_up.is_zero(),
+        (Guard::Cooldown, Kind::ScaleDown) => !view.cooldowns.scale_down.is_zero(),
+        _ => true,
+    }
+}

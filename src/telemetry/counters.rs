@@ -1,0 +1,193 @@
+//! The counters and histograms, one field each: what only events can tell. Pure registration; closed label sets are
+//! touched at the start so that they begin at 0.
+
+use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+
+use crate::model::{Guard, Kind, Mode, OperationState, Trigger};
+
+/// The label value of a decision that nothing triggered.
+pub const NO_TRIGGER: &str = "none";
+/// The decisions as labels.
+const DECISIONS: [&str; 5] = ["hold", "scale_up", "scale_down", "replace", "rebalance"];
+/// How a scrape came out, as labels.
+pub const SCRAPE_OUTCOMES: [&str; 4] = ["ok", "unreadable", "ill", "no_answer"];
+
+pub struct Counters {
+    pub decisions: IntCounterVec,
+    pub decisions_blocked: IntCounterVec,
+    pub operations: IntCounterVec,
+    pub operation_duration: HistogramVec,
+    pub trigger_to_completion: HistogramVec,
+    pub last_operation: GaugeVec,
+    pub reversals: IntCounterVec,
+    pub shards_moved: IntCounterVec,
+    pub bytes_moved: IntCounterVec,
+    pub scrapes: IntCounterVec,
+    pub evaluation_duration: HistogramVec,
+    pub evaluations_missed: IntCounterVec,
+    pub http_requests: IntCounterVec,
+    pub http_duration: HistogramVec,
+    pub journal_errors: IntCounter,
+    pub config_successful: Gauge,
+    pub config_success_at: Gauge,
+}
+
+impl Counters {
+    pub fn new(registry: &Registry) -> Counters {
+        let operation_buckets = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0];
+        let request_buckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+        let counters = Counters {
+            decisions: counter(
+                "decisions_total",
+                "Decisions made, hold included.",
+                &["pool", "decision", "trigger", "mode"],
+            ),
+            decisions_blocked: counter(
+                "decisions_blocked_total",
+                "Changes that were wanted and held back by this guard.",
+                &["pool", "guard"],
+            ),
+            operations: counter("operations_total", "Operations that ended, by outcome.", &["pool", "kind", "outcome"]),
+            operation_duration: histogram(
+                "operation_duration_seconds",
+                "Start to end of operations.",
+                &["pool", "kind"],
+                &operation_buckets,
+            ),
+            trigger_to_completion: histogram(
+                "trigger_to_completion_seconds",
+                "First check over the line to the end of the operation it led to.",
+                &["pool", "kind"],
+                &operation_buckets,
+            ),
+            last_operation: gauge(
+                "last_operation_timestamp_seconds",
+                "When the last operation of this kind ended; 0 if there was none.",
+                &["pool", "kind"],
+            ),
+            reversals: counter(
+                "reversals_total",
+                "Operations that soon took back the one before: up after down, or down after up.",
+                &["pool"],
+            ),
+            shards_moved: counter("shards_moved_total", "Shards that were moved between nodes.", &["pool"]),
+            bytes_moved: counter("bytes_moved_total", "Bytes of shards that were moved between nodes.", &["pool"]),
+            scrapes: counter("scrapes_total", "Looks at one node, by outcome.", &["pool", "outcome"]),
+            evaluation_duration: histogram(
+                "evaluation_duration_seconds",
+                "One whole check: collect, observe, decide, write down.",
+                &["pool"],
+                &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0],
+            ),
+            evaluations_missed: counter(
+                "evaluations_missed_total",
+                "Checks that did not run because the one before took too long.",
+                &["pool"],
+            ),
+            http_requests: counter(
+                "http_requests_total",
+                "HTTP requests answered, by route and status code.",
+                &["path", "code"],
+            ),
+            http_duration: histogram(
+                "http_request_duration_seconds",
+                "Time to answer an HTTP request.",
+                &["path"],
+                &request_buckets,
+            ),
+            journal_errors: IntCounter::with_opts(opts(
+                "journal_errors_total",
+                "Reads and writes that the journal refused.",
+            ))
+            .expect("valid"),
+            config_successful: Gauge::with_opts(opts(
+                "config_last_reload_successful",
+                "Whether the last load of the configuration was taken.",
+            ))
+            .expect("valid"),
+            config_success_at: Gauge::with_opts(opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken.",
+            ))
+            .expect("valid"),
+        };
+        counters.register(registry);
+        counters
+    }
+
+    fn register(&self, registry: &Registry) {
+        let all: [Box<dyn prometheus::core::Collector>; 17] = [
+            Box::new(self.decisions.clone()),
+            Box::new(self.decisions_blocked.clone()),
+            Box::new(self.operations.clone()),
+            Box::new(self.operation_duration.clone()),
+            Box::new(self.trigger_to_completion.clone()),
+            Box::new(self.last_operation.clone()),
+            Box::new(self.reversals.clone()),
+            Box::new(self.shards_moved.clone()),
+            Box::new(self.bytes_moved.clone()),
+            Box::new(self.scrapes.clone()),
+            Box::new(self.evaluation_duration.clone()),
+            Box::new(self.evaluations_missed.clone()),
+            Box::new(self.http_requests.clone()),
+            Box::new(self.http_duration.clone()),
+            Box::new(self.journal_errors.clone()),
+            Box::new(self.config_successful.clone()),
+            Box::new(self.config_success_at.clone()),
+        ];
+        for collector in all {
+            registry.register(collector).expect("each name is registered once, in a registry of our own");
+        }
+    }
+
+    /// Touches every label combination of a pool, so that its counters begin at 0.
+    pub fn expect_pool(&self, pool: &str) {
+        let triggers = Trigger::ALL.iter().map(|t| t.as_str()).chain([NO_TRIGGER]);
+        for trigger in triggers {
+            for (decision, mode) in DECISIONS.iter().flat_map(|d| Mode::ALL.map(|m| (d, m))) {
+                self.decisions.with_label_values(&[pool, decision, trigger, mode.as_str()]);
+            }
+        }
+        for guard in Guard::ALL {
+            self.decisions_blocked.with_label_values(&[pool, guard.as_str()]);
+        }
+        for kind in Kind::ALL.map(Kind::as_str) {
+            for outcome in OperationState::OUTCOMES {
+                self.operations.with_label_values(&[pool, kind, outcome.as_str()]);
+            }
+            self.operation_duration.with_label_values(&[pool, kind]);
+            self.trigger_to_completion.with_label_values(&[pool, kind]);
+            self.last_operation.with_label_values(&[pool, kind]);
+        }
+        for outcome in SCRAPE_OUTCOMES {
+            self.scrapes.with_label_values(&[pool, outcome]);
+        }
+        self.evaluation_duration.with_label_values(&[pool]);
+        for counter in [&self.reversals, &self.shards_moved, &self.bytes_moved, &self.evaluations_missed] {
+            counter.with_label_values(&[pool]);
+        }
+    }
+
+    /// Touches the series of one HTTP route.
+    pub fn expect_path(&self, path: &str) {
+        self.http_requests.with_label_values(&[path, "200"]);
+        self.http_duration.with_label_values(&[path]);
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("vecscale")
+}
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(opts(name, help), labels).expect("names and labels are valid")
+}
+
+fn gauge(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    GaugeVec::new(opts(name, help), labels).expect("names and labels are valid")
+}
+
+fn histogram(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let opts = HistogramOpts { common_opts: opts(name, help), buckets: buckets.to_vec() };
+    HistogramVec::new(opts, labels).expect("names and labels are valid")
+}
