@@ -239,7 +239,7 @@ fn signals_are_read_with_their_units() {
     cpu_usage: {gauge: my_cpu, unit: percent, combine: max}
     memory_usage: {part: free, whole: total, complement: true}
     query_throughput: {counter: 'searches_total{kind=\"x\"}'}
-    error_rate: {failed: failed_total, total: all_total}
+    error_rate: {failed: 'all_total{code=~\"5..\"}', total: all_total}
     search_latency: {histogram: took, stat: p95, unit: seconds}
 custom: {queue: {gauge: q}}",
     );
@@ -260,7 +260,9 @@ custom: {queue: {gauge: q}}",
     assert!(
         matches!(source(Signal::Throughput), Source::Counter { series, factor: 1.0 } if series.matchers.len() == 1)
     );
-    assert!(matches!(source(Signal::ErrorRate), Source::Ratio { total, .. } if total.name == "all_total"));
+    assert!(
+        matches!(source(Signal::ErrorRate), Source::Ratio { failed, total } if total.name == "all_total" && failed.matchers.len() == 1)
+    );
     assert!(matches!(source(Signal::Latency), Source::Histogram { stat: Stat::P95, factor: 1000.0, .. }));
     assert!(matches!(source(Signal::Custom("queue".into())), Source::Gauge { .. }));
     assert_eq!(
