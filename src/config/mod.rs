@@ -117,15 +117,15 @@ fn first_mode(autoscaling: &Section<'_>) -> Option<Mode> {
 }
 
 impl Config {
-    /// The lines under `file: ok` of `check-config`: one per pool.
+    /// The lines under `file: ok` of `check-config`: two per pool.
     pub fn summary(&self) -> Vec<String> {
         let mode = format!("first start: {}", self.mode.as_str());
-        std::iter::once(mode).chain(self.pools.iter().map(PoolConfig::summary)).collect()
+        std::iter::once(mode).chain(self.pools.iter().flat_map(PoolConfig::summary)).collect()
     }
 }
 
 impl PoolConfig {
-    fn summary(&self) -> String {
+    fn summary(&self) -> [String; 2] {
         let t = &self.policy.thresholds;
         let provider = match &self.provider {
             ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
@@ -137,14 +137,16 @@ impl PoolConfig {
             DatastoreSettings::None => "none",
         };
         let signals: Vec<&str> = self.scrape.pages.iter().flat_map(|p| p.signals.keys()).map(|s| s.name()).collect();
-        format!(
-            "pool {}: profile {}, {} to {} nodes, a check every {} s, provider {provider}, datastore {datastore}, signals: {}",
-            self.name,
-            self.profile.as_str(),
-            t.min_nodes,
-            t.max_nodes,
-            t.health_check_interval,
-            if signals.is_empty() { "none".into() } else { signals.join(", ") },
-        )
+        [
+            format!(
+                "pool {}: profile {}, {} to {} nodes, a check every {} s, provider {provider}, datastore {datastore}",
+                self.name,
+                self.profile.as_str(),
+                t.min_nodes,
+                t.max_nodes,
+                t.health_check_interval,
+            ),
+            format!("  signals: {}", if signals.is_empty() { "none".into() } else { signals.join(", ") }),
+        ]
     }
 }

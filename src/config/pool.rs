@@ -122,7 +122,7 @@ fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<
             section.problem(problem.name, problem.what, problem.hint);
         }
     }
-    section.note_unknown(&[], &[]);
+    section.close();
     from_file
 }
 
@@ -134,7 +134,7 @@ fn checks(section: &Section<'_>, checks: &mut Checks) {
     set(&mut checks.error_rate_high, streak(section, "error_rate_high"));
     set(&mut checks.low, streak(section, "low"));
     set(&mut checks.low_required, section.whole("low_required", 1..=5));
-    section.note_unknown(&[], &[]);
+    section.close();
 }
 
 /// A number of checks, or `off`.
@@ -166,14 +166,14 @@ fn scale_down(section: &Section<'_>, scale_down: &mut ScaleDown) {
     set(&mut scale_down.payback, section.number("payback", 0.0..=1000.0));
     set(&mut scale_down.at_least, section.duration("at_least", Duration::ZERO..=YEAR));
     set(&mut scale_down.when_idle, section.flag("when_idle"));
-    section.note_unknown(&[], &[]);
+    section.close();
 }
 
 fn replace(section: &Section<'_>, replace: &mut Replace) {
     set(&mut replace.enabled, section.flag("enabled"));
     set(&mut replace.after, section.duration("after", Duration::ZERO..=YEAR));
     set(&mut replace.after_degraded, section.duration("after_degraded", Duration::ZERO..=YEAR));
-    section.note_unknown(&[], &[]);
+    section.close();
 }
 
 /// The static list, ordered by id; `None` when the file has none.

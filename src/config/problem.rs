@@ -30,13 +30,15 @@ pub enum ConfigError {
     Unreadable { name: String, why: String },
     #[error("{name}: {what}\n    hint: a configuration has at most {limit} bytes")]
     TooLarge { name: String, what: String, limit: usize },
-    /// Not YAML at all; lines and columns count from 1, 0 when unknown.
-    #[error(
-        "{name}:{line}:{column}: not readable as YAML: {what}\n    hint: nothing else was checked; mend this first"
-    )]
-    Broken { name: String, line: u64, column: u64, what: String },
+    /// Not YAML at all; line and column count from 1.
+    #[error("{name}{}: not readable as YAML: {what}\n    hint: nothing else was checked; mend this first", place(*at))]
+    Broken { name: String, at: Option<(u64, u64)>, what: String },
     #[error("{}", report(name, problems))]
     Problems { name: String, problems: Vec<Problem> },
+}
+
+fn place(at: Option<(u64, u64)>) -> String {
+    at.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default()
 }
 
 fn report(name: &str, problems: &[Problem]) -> String {

@@ -25,8 +25,8 @@ impl Problems {
 }
 
 /// One mapping. A key that is absent reads as `None`, so that the default stays; a key that is wrong does too, and the
-/// problem is noted. [`Section::close`] or
-/// [`Section::note_unknown`] come last: they note the keys that were never asked for.
+/// problem is noted. [`Section::close`] or [`Section::note_unknown`] come last: they note the keys that were never asked
+/// for.
 pub(super) struct Section<'a> {
     path: String,
     fields: Option<&'a Map<String, Value>>,
@@ -272,7 +272,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub fn close(self) {
+    /// Notes every key that nobody asked for.
+    pub fn close(&self) {
         self.note_unknown(&[], &[]);
     }
 

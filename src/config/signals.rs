@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use regex::Regex;
+
 use crate::decide::policy::CustomLine;
 use crate::model::{Signal, Stat, is_name};
 use crate::scrape::settings::{Combine, Format, MatchOp, Matcher, Selector, Source};
@@ -189,14 +191,23 @@ pub(super) fn selector(text: &str) -> Result<Selector, String> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':') {
         return Err(wrong());
     }
-    let mut matchers = Vec::new();
-    if let Some(rest) = rest {
-        let inner = rest.strip_suffix('}').ok_or_else(wrong)?;
-        for one in inner.split(',').filter(|m| !m.is_empty()) {
-            let (label, value) = one.split_once('=').ok_or_else(wrong)?;
-            let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).ok_or_else(wrong)?;
-            matchers.push(Matcher { label: label.into(), op: MatchOp::Equal(value.into()) });
-        }
-    }
-    Ok(Selector { name: name.into(), matchers })
+    let inner = rest.map(|rest| rest.strip_suffix('}').ok_or_else(wrong)).transpose()?.unwrap_or_default();
+    let matchers: Result<Vec<_>, _> =
+        inner.split(',').filter(|m| !m.is_empty()).map(|one| matcher(one).ok_or_else(wrong)).collect();
+    Ok(Selector { name: name.into(), matchers: matchers? })
+}
+
+fn matcher(text: &str) -> Option<Matcher> {
+    let (label, rest) = text.split_at(text.find(['=', '!'])?);
+    let (op, value) = rest.split_once('"')?;
+    let value = value.strip_suffix('"')?;
+    let like = || Regex::new(&format!("^(?:{value})$")).ok();
+    let op = match op {
+        "=" => MatchOp::Equal(value.into()),
+        "!=" => MatchOp::NotEqual(value.into()),
+        "=~" => MatchOp::Like(like()?),
+        "!~" => MatchOp::NotLike(like()?),
+        _ => return None,
+    };
+    Some(Matcher { label: label.into(), op })
 }

@@ -239,7 +239,7 @@ fn signals_are_read_with_their_units() {
     cpu_usage: {gauge: my_cpu, unit: percent, combine: max}
     memory_usage: {part: free, whole: total, complement: true}
     query_throughput: {counter: 'searches_total{kind=\"x\"}'}
-    error_rate: {failed: failed_total, total: all_total}
+    error_rate: {failed: 'all_total{code=~\"5..\"}', total: all_total}
     search_latency: {histogram: took, stat: p95, unit: seconds}
 custom: {queue: {gauge: q}}",
     );
@@ -260,7 +260,9 @@ custom: {queue: {gauge: q}}",
     assert!(
         matches!(source(Signal::Throughput), Source::Counter { series, factor: 1.0 } if series.matchers.len() == 1)
     );
-    assert!(matches!(source(Signal::ErrorRate), Source::Ratio { total, .. } if total.name == "all_total"));
+    assert!(
+        matches!(source(Signal::ErrorRate), Source::Ratio { failed, total } if total.name == "all_total" && failed.matchers.len() == 1)
+    );
     assert!(matches!(source(Signal::Latency), Source::Histogram { stat: Stat::P95, factor: 1000.0, .. }));
     assert!(matches!(source(Signal::Custom("queue".into())), Source::Gauge { .. }));
     assert_eq!(
@@ -559,16 +561,21 @@ fn credentials_lie_beside_the_file() {
 #[test]
 fn what_is_no_yaml_is_told_with_its_line() {
     let broken = [
-        ("pools:\n  - name: a\n   region: b\n", 3),
-        ("pools: [{name: a}\n", 0),
-        ("pools: [{name: a}]\npools: [{name: b}]\n", 2),
-        ("pools: [{name: a, thresholds: {cpu_threshold_high: .nan}}]", 1),
-        ("a: 1\n---\nb: 2\n", 0),
-        ("a: \"\u{0}\"", 0),
+        ("pools:\n  - name: a\n   region: b\n", (3, 4), "did not find expected '-'"),
+        ("pools: [{name: a}\n", (1, 8), "unclosed bracket"),
+        ("pools: [{name: a}]\npools: [{name: b}]\n", (2, 1), "the key pools stands there twice"),
+        ("pools:\n\t- name: a\n", (2, 2), "tabs"),
+        ("a: .nan", (1, 4), ".nan is not a finite number"),
+        ("a: 1e999", (1, 4), "1e999 is not a finite number"),
+        ("a: 1\n---\nb: 2\n", (2, 1), "more than one document"),
+        ("a: *x", (1, 4), "unknown anchor"),
     ];
-    for (text, at) in broken {
+    for (text, place, says) in broken {
         match read(text) {
-            Err(ConfigError::Broken { line, .. }) if at == 0 || line == at => {}
+            Err(ConfigError::Broken { at, what, .. }) => {
+                assert_eq!(at, Some(place), "{text:?}: {what}");
+                assert!(what.contains(says), "{text:?}: {what}");
+            }
             other => panic!("{text:?}: {other:?}"),
         }
     }

@@ -32,11 +32,23 @@ pub fn read(text: &str, name: &str) -> Result<Value, ConfigError> {
         with_snippet: false,
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
-        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
-        ConfigError::Broken { name: name.into(), line, column, what: first_line(&error.to_string()) }
+        let at = error.location().map(|at| (at.line(), at.column()));
+        ConfigError::Broken { name: name.into(), at, what: words(&error) }
     })
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(200).collect()
+/// The reader's message in our words where it speaks of its own options, without the place, which stands in front.
+fn words(error: &serde_yaml::Error) -> String {
+    match error {
+        serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} stands there twice"),
+        serde_yaml::Error::NonFiniteFloat { value, .. } => format!("{value} is not a finite number"),
+        serde_yaml::Error::Budget { .. } => "it is too deep, too large, or more than one document".into(),
+        serde_yaml::Error::AliasReplayLimitExceeded { .. }
+        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => "its aliases expand to too much".into(),
+        other => {
+            let said = other.to_string();
+            let first = said.lines().next().unwrap_or_default();
+            first.split(" at line ").next().unwrap_or(first).chars().take(200).collect()
+        }
+    }
 }

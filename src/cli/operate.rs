@@ -1,0 +1,186 @@
+//! `vecscale scale-up`, `scale-down`, `rebalance`: asks for an operation and follows it to its end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::args::{Connection, Output};
+use super::client::{Client, shaped};
+use super::shapes::{Accepted, Operation};
+use super::status::pretty;
+use super::{Failure, text};
+use crate::model::{OperationState, Timestamp};
+
+/// Between two looks at a running operation.
+const POLL: Duration = Duration::from_millis(500);
+/// How long vecscale may be silent (a restart, say) before following ends; the operation itself goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, Args)]
+struct Asked {
+    #[command(flatten)]
+    connection: Connection,
+    /// Why; kept in the audit trail, and needed to scale up while vecscale is backing off
+    #[arg(long)]
+    reason: Option<String>,
+    /// Do not wait for the end of the operation
+    #[arg(long)]
+    detach: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ScaleUpArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// How many nodes to add
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    nodes: u32,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ScaleDownArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// The node to remove; the one with the fewest bytes to move when left out
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RebalanceArgs {
+    #[command(flatten)]
+    asked: Asked,
+}
+
+pub async fn scale_up(args: &ScaleUpArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    operate("/autoscaling/scale-up", &args.asked, Some(("nodes", json!(args.nodes))), out).await
+}
+
+pub async fn scale_down(args: &ScaleDownArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let node = args.node.as_ref().map(|node| ("node", json!(node)));
+    operate("/autoscaling/scale-down", &args.asked, node, out).await
+}
+
+pub async fn rebalance(args: &RebalanceArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    operate("/autoscaling/rebalance", &args.asked, None, out).await
+}
+
+async fn operate(
+    path: &str,
+    asked: &Asked,
+    what: Option<(&str, Value)>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let reason = asked.reason.as_ref().map(|reason| ("reason", json!(reason)));
+    let body: Map<String, Value> = what.into_iter().chain(reason).map(|(k, v)| (k.to_string(), v)).collect();
+    let client = Client::new(&asked.connection)?;
+    let key = uuid::Uuid::now_v7().to_string();
+    let answer = client.post(path, Some(&Value::Object(body)), Some(&key)).await?;
+    let Accepted { operation } = shaped(&answer)?;
+    let is_text = client.output == Output::Text;
+    if is_text {
+        let nodes =
+            if operation.nodes.is_empty() { String::new() } else { format!(": {}", operation.nodes.join(", ")) };
+        writeln!(out, "{} {}{nodes}", operation.kind, operation.id)?;
+    }
+    if asked.detach {
+        return if is_text { Ok(()) } else { Ok(out.write_all(pretty(&answer).as_bytes())?) };
+    }
+    follow(&client, &operation.id, out).await
+}
+
+/// Shows each change of the operation until it ends.
+async fn follow(client: &Client, id: &str, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let path = format!("/autoscaling/operations/{id}");
+    let mut heard = Instant::now();
+    let mut shown = String::new();
+    loop {
+        let answer = match client.get(&path, &[]).await {
+            Ok(answer) => answer,
+            Err(why) if why.is_passing() && heard.elapsed() < PATIENCE => {
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Err(why) => {
+                let why = Failure::from(why).text;
+                return Err(Failure::failed(format!("lost sight of operation {id}, which may go on: {why}")));
+            }
+        };
+        heard = Instant::now();
+        let operation: Operation = shaped(&answer)?;
+        let place = place(&operation);
+        if client.output == Output::Text && place != shown {
+            writeln!(out, "  {}", progress(&operation))?;
+            out.flush()?;
+            shown = place;
+        }
+        if let Some(end) = ended(&operation) {
+            if client.output == Output::Json {
+                out.write_all(pretty(&answer).as_bytes())?;
+            }
+            return end;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// How following ends; `None` while the operation runs.
+fn ended(operation: &Operation) -> Option<Result<(), Failure>> {
+    let is = |state: OperationState| operation.state == state.as_str();
+    if is(OperationState::Running) || is(OperationState::Undoing) {
+        return None;
+    }
+    if is(OperationState::Succeeded) {
+        return Some(Ok(()));
+    }
+    let hint = if is(OperationState::Blocked) {
+        "a step's outcome is not known; a person must look at it and say: `vecscale status` shows it".into()
+    } else {
+        format!("`vecscale history` shows what happened; operation {}", operation.id)
+    };
+    Some(Err(Failure::failed(format!(
+        "{} {}: {}\n    hint: {hint}",
+        operation.kind,
+        operation.state,
+        text::one_line(&operation.detail)
+    ))))
+}
+
+/// Where an operation stands, in one line, with the time that is left.
+pub fn progress(operation: &Operation) -> String {
+    match operation.eta_seconds {
+        Some(eta) if operation.ended_at.is_none() => format!("{}, about {}", place(operation), text::seconds(eta)),
+        _ => place(operation),
+    }
+}
+
+/// Where an operation stands, in one line that changes only when something happened.
+fn place(operation: &Operation) -> String {
+    if let Some(ended) = &operation.ended_at {
+        return outcome(operation, ended);
+    }
+    let mut line = if operation.paused { "paused".into() } else { operation.state.clone() };
+    if let (Some(number), Some(total)) = (operation.step_number, operation.steps_total) {
+        line.push_str(&format!(", step {number} of {total}"));
+    }
+    if let Some(step) = &operation.step {
+        line.push_str(&format!(": {step}"));
+    }
+    if operation.shards_left > 0 {
+        let of = text::count(operation.shards_total, "shard");
+        line.push_str(&format!(", {} of {of} left ({})", operation.shards_left, text::bytes(operation.bytes_left)));
+    }
+    line
+}
+
+fn outcome(operation: &Operation, ended: &str) -> String {
+    let took = match (Timestamp::parse(&operation.started_at), Timestamp::parse(ended)) {
+        (Some(from), Some(to)) => format!(" in {}", text::seconds(to.since(from).as_secs_f64())),
+        _ => String::new(),
+    };
+    let detail = if operation.detail.is_empty() { String::new() } else { format!(": {}", operation.detail) };
+    text::one_line(&format!("{}{took}{detail}", operation.state))
+}

@@ -1,0 +1,87 @@
+//! `vecscale plan`: what a change would move now, how long that takes, and what forbids it.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::args::{Connection, Output};
+use super::client::{Client, shaped};
+use super::shapes::Plan;
+use super::status::pretty;
+use super::{Failure, text};
+
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    connection: Connection,
+    /// Only this kind of change
+    #[arg(long, value_enum)]
+    kind: Option<PlanKind>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum PlanKind {
+    #[value(alias = "scale-up")]
+    ScaleUp,
+    #[value(alias = "scale-down")]
+    ScaleDown,
+    Rebalance,
+}
+
+impl PlanKind {
+    const ALL: [PlanKind; 3] = [PlanKind::ScaleUp, PlanKind::ScaleDown, PlanKind::Rebalance];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            PlanKind::ScaleUp => "scale_up",
+            PlanKind::ScaleDown => "scale_down",
+            PlanKind::Rebalance => "rebalance",
+        }
+    }
+}
+
+pub async fn run(args: &PlanArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let client = Client::new(&args.connection)?;
+    let query: Vec<_> = args.kind.iter().map(|kind| ("kind", kind.as_str().to_string())).collect();
+    let answer = client.get("/autoscaling/plan", &query).await?;
+    let said = match client.output {
+        Output::Json => pretty(&answer),
+        Output::Text => all(&answer)?.iter().map(words).collect(),
+    };
+    out.write_all(said.as_bytes())?;
+    Ok(())
+}
+
+/// One plan, or one per kind.
+fn all(answer: &Value) -> Result<Vec<Plan>, Failure> {
+    if answer.get("kind").is_some() {
+        return Ok(vec![shaped(answer)?]);
+    }
+    PlanKind::ALL.iter().filter_map(|kind| answer.get(kind.as_str())).map(shaped).collect()
+}
+
+fn words(plan: &Plan) -> String {
+    let node = plan.node.as_ref().map(|node| format!(" of {node}")).unwrap_or_default();
+    let mut said = match (plan.shards, plan.bytes) {
+        (Some(shards), Some(bytes)) => format!("{}{node}: {}\n", plan.kind, moved(shards, bytes, plan.minutes)),
+        _ => format!("{}: nothing can be moved now\n", plan.kind),
+    };
+    for guard in &plan.guards {
+        said.push_str(&format!("  guard {}\n", text::one_line(&guard.to_string())));
+    }
+    for candidate in plan.candidates.iter().filter(|c| plan.node.as_ref() != Some(&c.node)) {
+        let what = match &candidate.impossible {
+            Some(why) => format!("impossible: {}", text::one_line(why)),
+            None => moved(candidate.shards, candidate.bytes, candidate.minutes),
+        };
+        said.push_str(&format!("  instead {}: {what}\n", candidate.node));
+    }
+    said
+}
+
+fn moved(shards: u32, bytes: u64, minutes: Option<f64>) -> String {
+    let time = minutes.map_or("time not known yet".into(), |m| format!("about {}", text::seconds(m * 60.0)));
+    format!("moves {} ({}), {time}", text::count(shards, "shard"), text::bytes(bytes))
+}

@@ -1,0 +1,202 @@
+//! What the API answers, as far as the commands show it. Fields that are missing read as empty, and unknown ones are
+//! passed over, so that a command gets along with a vecscale of a neighbouring version. Pure data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::text;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub headline: String,
+    pub needs_human: Vec<String>,
+    pub pool: String,
+    pub mode: String,
+    pub metrics: Option<Metrics>,
+    pub thresholds: BTreeMap<String, f64>,
+    pub sources: BTreeMap<String, Source>,
+    pub nodes: Vec<Node>,
+    pub conditions: Vec<Condition>,
+    pub decision: Option<Decision>,
+    pub operation: Option<Operation>,
+    pub guards: Vec<Guard>,
+    pub desired_nodes: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    pub timestamp: String,
+    pub cpu_usage: Option<f64>,
+    pub memory_usage: Option<f64>,
+    pub storage_usage: Option<f64>,
+    pub search_latency: Option<f64>,
+    pub query_throughput: Option<f64>,
+    pub error_rate: Option<f64>,
+    pub node_count: u32,
+    pub healthy_nodes: u32,
+    pub total_vectors: Option<f64>,
+}
+
+/// Where a threshold comes from: `profile`, `file` or `api`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Source {
+    pub source: String,
+    pub by: Option<String>,
+    pub until: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    pub id: String,
+    pub state: String,
+    pub healthy: bool,
+    pub cpu_usage: Option<f64>,
+    pub memory_usage: Option<f64>,
+    pub storage_usage: Option<f64>,
+    pub search_latency: Option<f64>,
+    pub query_throughput: Option<f64>,
+    pub vectors: Option<f64>,
+    pub shards: Option<u32>,
+    pub bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    pub name: String,
+    pub value: Option<f64>,
+    pub line: f64,
+    pub streak: u32,
+    pub needed: u32,
+    pub active: bool,
+}
+
+impl Condition {
+    /// Whether the value is on the side of its line that the condition watches for.
+    pub fn holds(&self) -> bool {
+        match self.value {
+            Some(value) if self.name.ends_with("_low") => value < self.line,
+            Some(value) => value > self.line,
+            None => false,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Guard {
+    pub name: String,
+    pub detail: String,
+    pub until: Option<String>,
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.detail)?;
+        match &self.until {
+            Some(until) => write!(f, " (until {})", text::instant(until)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    pub id: u64,
+    pub at: String,
+    pub mode: String,
+    pub decision: String,
+    pub node: Option<String>,
+    pub trigger: Option<String>,
+    pub wanted: Option<String>,
+    pub because: Vec<String>,
+    pub conditions: Vec<Condition>,
+    pub guards: Vec<Guard>,
+    pub would_change: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Operation {
+    pub id: String,
+    pub kind: String,
+    pub state: String,
+    pub nodes: Vec<String>,
+    pub started_at: String,
+    pub ended_at: Option<String>,
+    pub paused: bool,
+    pub detail: String,
+    pub shards_total: u32,
+    pub shards_left: u32,
+    pub bytes_left: u64,
+    pub step: Option<String>,
+    pub step_number: Option<u32>,
+    pub steps_total: Option<u32>,
+    pub eta_seconds: Option<f64>,
+}
+
+/// `202` to a manual operation.
+#[derive(Debug, Deserialize)]
+pub struct Accepted {
+    pub operation: Operation,
+}
+
+/// One page of the audit trail.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct History {
+    pub items: Vec<HistoryItem>,
+    pub next: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HistoryItem {
+    pub id: u64,
+    pub at: String,
+    pub kind: String,
+    pub who: String,
+    pub summary: String,
+}
+
+/// What one kind of change would do now.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    pub kind: String,
+    pub node: Option<String>,
+    pub shards: Option<u32>,
+    pub bytes: Option<u64>,
+    pub minutes: Option<f64>,
+    pub guards: Vec<Guard>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// A node that a scale-down could take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Candidate {
+    pub node: String,
+    pub shards: u32,
+    pub bytes: u64,
+    pub minutes: Option<f64>,
+    pub impossible: Option<String>,
+}
+
+/// problem+json.
+#[derive(Debug, Deserialize)]
+pub struct Refused {
+    #[serde(default)]
+    pub detail: String,
+    #[serde(default)]
+    pub guards: Vec<Guard>,
+    #[serde(default)]
+    pub operation: Option<String>,
+}
