@@ -4,7 +4,6 @@
 mod args;
 mod check_config;
 mod client;
-pub mod demo;
 mod explain;
 mod history;
 mod mode;
@@ -40,7 +39,7 @@ pub enum Command {
     /// Watch and scale; what `vecscale` without a command does
     Run(RunArgs),
     /// Show it all on a temporary cluster, without any configuration
-    Demo(demo::DemoArgs),
+    Demo,
     /// Run one built-in vector node
     Node(node::NodeArgs),
     #[command(flatten)]

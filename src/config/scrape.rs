@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use crate::model::Signal;
 use crate::operate::drivers::DatastoreSettings;
-use crate::scrape::settings::{Aggregate, Authorization, Format, Page, ScrapeSettings, Source};
+use crate::scrape;
+use crate::scrape::settings::{Aggregate, Authorization, Format, Page, ScrapeSettings};
 
 use super::section::{Section, set};
 use super::signals;
-
-const PRESETS: [&str; 4] = ["vectornode", "qdrant", "node_exporter", "none"];
 
 const USAGES: [Signal; 3] = [Signal::Cpu, Signal::Memory, Signal::Storage];
 
@@ -19,7 +18,7 @@ const USAGES: [Signal; 3] = [Signal::Cpu, Signal::Memory, Signal::Storage];
 pub(super) fn preset_name(pool: &Section<'_>, datastore: Option<&DatastoreSettings>) -> &'static str {
     // Only peeked at: the section is read, and its problems are noted, by `read`.
     let named = pool.peek("scrape", "preset").and_then(|v| v.as_str());
-    if let Some(preset) = PRESETS.iter().find(|p| Some(**p) == named) {
+    if let Some(preset) = scrape::PRESETS.iter().find(|p| Some(**p) == named) {
         return preset;
     }
     let is_json = pool.peek("scrape", "format").and_then(|v| v.as_str()) == Some("json");
@@ -57,7 +56,7 @@ pub(super) fn read(section: &Section<'_>, preset: &'static str, interval: Durati
         let entry = item.section();
         let port = entry.whole("port", 1..=65535).map(|p| p as u16);
         let named = entry.peek_own("preset").and_then(|v| v.as_str());
-        let preset = PRESETS.iter().find(|p| Some(**p) == named).unwrap_or(&"none");
+        let preset = scrape::PRESETS.iter().find(|p| Some(**p) == named).unwrap_or(&"none");
         let mut draft = page(&entry, preset, base_dir);
         draft.page.port = port;
         if port.is_none() && !entry.has("port") && !entry.has("path") {
@@ -71,7 +70,7 @@ pub(super) fn read(section: &Section<'_>, preset: &'static str, interval: Durati
 }
 
 fn page(section: &Section<'_>, preset: &'static str, base_dir: &Path) -> Draft {
-    let _ = section.choice("preset", &PRESETS.map(|p| (p, p)), &[]); // its problem; the value came as an argument
+    let _ = section.choice("preset", &scrape::PRESETS.map(|p| (p, p)), &[]); // its problem; the value came as an argument
     let mut path = Page::DEFAULT_PATH.to_string();
     set(&mut path, section.text("path").map(String::from));
     if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
@@ -82,7 +81,7 @@ fn page(section: &Section<'_>, preset: &'static str, base_dir: &Path) -> Draft {
     if format == Format::Json && preset != "none" {
         section.problem("preset", format!("{preset} is for text pages"), "leave the preset out, or the format");
     }
-    let mut found = self::preset(preset);
+    let mut found = scrape::preset(preset).unwrap_or_default();
     let own = signals::built_in(&section.section("signals"), format);
     let explicit = own.keys().cloned().collect();
     found.extend(own);
@@ -145,20 +144,4 @@ fn authorization(section: &Section<'_>, base_dir: &Path) -> Option<Authorization
         authorization.problem("credentials_file", format!("{}: {error}", path.display()), hint);
     }
     Some(Authorization { credentials_file: path })
-}
-
-/// The signals of a preset. Merged with `scrape::presets::preset`.
-fn preset(name: &str) -> BTreeMap<Signal, Source> {
-    let gauge = |series: &str| Source::Gauge {
-        series: signals::selector(series).expect("a plain name"),
-        combine: None,
-        factor: 1.0,
-    };
-    let known: &[Signal] = match name {
-        "vectornode" => &Signal::BUILT_IN,
-        "qdrant" => &[Signal::Latency, Signal::ErrorRate, Signal::Throughput, Signal::Vectors],
-        "node_exporter" => &[Signal::Cpu, Signal::Memory, Signal::Storage],
-        _ => &[],
-    };
-    known.iter().map(|signal| (signal.clone(), gauge(signal.name()))).collect()
 }

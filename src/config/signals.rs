@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::Regex;
-
 use crate::decide::policy::CustomLine;
 use crate::model::{Signal, Stat, is_name};
-use crate::scrape::settings::{Combine, Format, MatchOp, Matcher, Selector, Source};
+use crate::scrape::settings::{Combine, Format, Selector, Source};
 
 use super::section::Section;
 
@@ -171,7 +169,7 @@ fn factor(entry: &Section<'_>, signal: &Signal) -> Option<f64> {
 fn selected(entry: &Section<'_>, key: &'static str, format: Format) -> Option<Selector> {
     let text = entry.text(key)?;
     let read = match format {
-        Format::Text => selector(text),
+        Format::Text => Selector::parse(text).map_err(|e| e.to_string()),
         Format::Json if text.starts_with('/') => Ok(Selector { name: text.into(), matchers: Vec::new() }),
         Format::Json => Err("a JSON pointer starts with '/', such as /cpu/usage".into()),
     };
@@ -182,32 +180,4 @@ fn selected(entry: &Section<'_>, key: &'static str, format: Format) -> Option<Se
             None
         }
     }
-}
-
-/// Reads `name{label="v",other=~"a|b"}`. Merged with `scrape::selector::parse`.
-pub(super) fn selector(text: &str) -> Result<Selector, String> {
-    let wrong = || format!("{text:?} is not a series, such as name{{label=\"value\"}}");
-    let (name, rest) = text.split_once('{').map_or((text, None), |(name, rest)| (name, Some(rest)));
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':') {
-        return Err(wrong());
-    }
-    let inner = rest.map(|rest| rest.strip_suffix('}').ok_or_else(wrong)).transpose()?.unwrap_or_default();
-    let matchers: Result<Vec<_>, _> =
-        inner.split(',').filter(|m| !m.is_empty()).map(|one| matcher(one).ok_or_else(wrong)).collect();
-    Ok(Selector { name: name.into(), matchers: matchers? })
-}
-
-fn matcher(text: &str) -> Option<Matcher> {
-    let (label, rest) = text.split_at(text.find(['=', '!'])?);
-    let (op, value) = rest.split_once('"')?;
-    let value = value.strip_suffix('"')?;
-    let like = || Regex::new(&format!("^(?:{value})$")).ok();
-    let op = match op {
-        "=" => MatchOp::Equal(value.into()),
-        "!=" => MatchOp::NotEqual(value.into()),
-        "=~" => MatchOp::Like(like()?),
-        "!~" => MatchOp::NotLike(like()?),
-        _ => return None,
-    };
-    Some(Matcher { label: label.into(), op })
 }
