@@ -73,8 +73,10 @@ fn sources(pages: Vec<Page>, timeout: Duration) -> Sources {
 }
 
 async fn one(sources: &Sources, address: String) -> NodeSample {
-    let target = Target { id: NodeId::new("n1").unwrap(), address };
-    sources.collect(&[target], INTERVAL, &SystemClock).await.remove(0)
+    let targets = [Target { id: NodeId::new("n1").unwrap(), address }];
+    // Boxed as the controller's task needs it: `Send`.
+    let collected: futures::future::BoxFuture<'_, _> = Box::pin(sources.collect(&targets, INTERVAL, &SystemClock));
+    collected.await.remove(0)
 }
 
 #[tokio::test]
