@@ -76,7 +76,7 @@ impl Sources {
     /// One sample per target, ordered by id. `interval` is the time between checks: what carries a timestamp older
     /// than two of it is stale.
     pub async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
-        let asked = targets.iter().map(|target| self.node(target, interval, clock));
+        let asked: Vec<_> = targets.iter().map(|target| self.node(target, interval, clock)).collect();
         let mut samples: Vec<NodeSample> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
         samples.sort_by(|a, b| a.node.cmp(&b.node));
         samples

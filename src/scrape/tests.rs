@@ -73,8 +73,10 @@ fn sources(pages: Vec<Page>, timeout: Duration) -> Sources {
 }
 
 async fn one(sources: &Sources, address: String) -> NodeSample {
-    let target = Target { id: NodeId::new("n1").unwrap(), address };
-    sources.collect(&[target], INTERVAL, &SystemClock).await.remove(0)
+    let targets = [Target { id: NodeId::new("n1").unwrap(), address }];
+    // Boxed as the controller's task needs it: `Send`.
+    let collected: futures::future::BoxFuture<'_, _> = Box::pin(sources.collect(&targets, INTERVAL, &SystemClock));
+    collected.await.remove(0)
 }
 
 #[tokio::test]
@@ -113,8 +115,8 @@ async fn each_way_to_misbehave_is_told_apart_and_delays_no_one() {
         ),
         ("garbage protocol", raw(b"what?\r\n\r\n", false).await, Answer::None, "no answer"),
         ("half an answer", raw(half, false).await, Answer::Up, "unreadable page: the page broke off after 8 bytes"),
-        ("half, then nothing", raw(half, true).await, Answer::Up, "unreadable page: half a page within 0.5 s"),
-        ("nothing", raw(b"", true).await, Answer::None, "no answer: nothing within 0.5 s"),
+        ("half, then nothing", raw(half, true).await, Answer::Up, "unreadable page: half a page within 2 s"),
+        ("nothing", raw(b"", true).await, Answer::None, "no answer: nothing within 2 s"),
         ("hangs up", raw(b"", false).await, Answer::None, "no answer"),
         ("no one there", closed, Answer::None, "no answer"),
         (
@@ -135,11 +137,11 @@ async fn each_way_to_misbehave_is_told_apart_and_delays_no_one() {
             address: address.clone(),
         })
         .collect();
-    let quick = sources(vec![page("/metrics", &[(Signal::Cpu, "cpu")])], Duration::from_millis(500));
+    let quick = sources(vec![page("/metrics", &[(Signal::Cpu, "cpu")])], Duration::from_secs(2));
     let began = Instant::now();
     let samples = quick.collect(&targets, INTERVAL, &SystemClock).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "the hanging ones were waited for one after the other: {took:?}");
+    assert!(took < Duration::from_millis(3500), "the hanging ones were waited for one after the other: {took:?}");
     assert_eq!(samples.len(), cases.len());
     for ((what, _, answer, says), sample) in cases.iter().zip(&samples) {
         assert_eq!(sample.answer, *answer, "{what}: {sample:?}");
@@ -148,7 +150,7 @@ async fn each_way_to_misbehave_is_told_apart_and_delays_no_one() {
             Err(gap) => assert!(!says.is_empty() && gap.to_string().contains(says), "{what}: {gap}"),
         }
     }
-    assert!(samples[0].took < Duration::from_millis(400), "the good one was delayed: {:?}", samples[0].took);
+    assert!(samples[0].took < Duration::from_millis(1500), "the good one was delayed: {:?}", samples[0].took);
 
     // By itself and with time enough: 32 MiB take a while in a debug build.
     let huge = serve(move |_| typed(StatusCode::OK, text, huge.clone())).await;
