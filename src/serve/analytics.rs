@@ -342,10 +342,10 @@ mod tests {
         }
     }
 
-    /// Rows every five minutes: CPU at 0.8 on 3 nodes before second 3600, at 0.5 on 4 nodes after.
+    /// Rows every five minutes: CPU at 0.875 on 3 nodes before second 3600, at 0.5 on 4 nodes after.
     fn rollups(upto: i64) -> Vec<Rollup> {
         let row = |secs: i64| {
-            let (cpu, nodes) = if secs < 3600 { (0.8, 3) } else { (0.5, 4) };
+            let (cpu, nodes) = if secs < 3600 { (0.875, 3) } else { (0.5, 4) };
             let mean = |v: f64| json!({"mean": v, "max": v});
             Rollup::read(
                 &json!({"timestamp": at(secs), "step": 300, "cpu_usage": mean(cpu), "memory_usage": null, "node_count": mean(f64::from(nodes))}),
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(kpis["lead_time_seconds"]["p50"], 60.0);
         assert_eq!(kpis["reversals"], 1);
         let up = &kpis["cost"][0];
-        assert_eq!((&up["before"]["node_hours"], &up["before"]["cpu_usage"]), (&json!(3.0), &json!(0.8)));
+        assert_eq!((&up["before"]["node_hours"], &up["before"]["cpu_usage"]), (&json!(3.0), &json!(0.875)));
         assert!((up["before"]["hours"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{up}");
         assert_eq!(up["after"]["memory_usage"], Value::Null, "never known");
         let cpu = &kpis["thresholds"]["cpu_threshold_high"];

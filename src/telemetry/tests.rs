@@ -14,7 +14,7 @@ use crate::model::{self, Action, OperationState, PoolName, PoolView, Reading, Si
 use crate::record::JournalError;
 
 #[path = "../../tests/fixtures/pool_view.rs"]
-mod pool_view;
+pub(crate) mod pool_view;
 use pool_view::{AT, decision, operation, rich_view};
 
 fn pool() -> PoolName {
