@@ -22,8 +22,8 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// Started since then; in any order.
     pub operations: &'a [Operation],
-    /// As many as are at hand.
-    pub decisions: &'a [Decision],
+    /// By id, as many as are at hand.
+    pub decisions: &'a BTreeMap<u64, Decision>,
     /// Oldest first, from [`COMPARED`] before `since` on.
     pub rollups: &'a [Rollup],
     pub thresholds: &'a ScalingThresholds,
@@ -105,7 +105,7 @@ fn response(operation: &Operation, facts: &Facts) -> Option<f64> {
 }
 
 fn decision_of<'a>(operation: &Operation, facts: &'a Facts) -> Option<&'a Decision> {
-    facts.decisions.iter().find(|d| Some(d.id) == operation.decision)
+    facts.decisions.get(&operation.decision?)
 }
 
 /// From asking for a node to its serving.
@@ -361,7 +361,7 @@ mod tests {
             operation(Kind::ScaleDown, OperationState::Failed, 4000, 4010, 2),
             operation(Kind::ScaleDown, OperationState::Succeeded, 5000, 5100, 3),
         ];
-        let decisions = [decision(1, 3600, "cpu_high")];
+        let decisions = BTreeMap::from([(1, decision(1, 3600, "cpu_high"))]);
         let facts = Facts {
             since: at(0),
             now: at(7200),
@@ -396,8 +396,14 @@ mod tests {
     #[test]
     fn nothing_known_is_null_and_no_number() {
         let thresholds = ScalingThresholds::of(Profile::Default);
-        let facts =
-            Facts { since: at(0), now: at(0), operations: &[], decisions: &[], rollups: &[], thresholds: &thresholds };
+        let facts = Facts {
+            since: at(0),
+            now: at(0),
+            operations: &[],
+            decisions: &BTreeMap::new(),
+            rollups: &[],
+            thresholds: &thresholds,
+        };
         let kpis = analytics(&facts);
         assert_eq!(kpis["operations"]["success_rate"], Value::Null);
         assert_eq!(kpis["operations"]["response_seconds"], json!({"count": 0, "p50": null, "p95": null}));
