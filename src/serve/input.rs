@@ -348,6 +348,15 @@ mod tests {
     }
 
     #[test]
+    fn a_body_cannot_be_too_deep() {
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))]);
+        let body = format!("{{\"max_nodes\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let refused = Fields::read(&headers, body.as_bytes()).expect_err("too deep");
+        assert!(format!("{refused:?}").contains("recursion limit"), "{refused:?}");
+    }
+
+    #[test]
     fn near_names_are_proposed() {
         let known = ["cpu_threshold_high", "min_nodes"];
         assert!(unknown("field", "/x", "cpu_treshold_high", &known).ends_with("did you mean cpu_threshold_high?"));

@@ -98,8 +98,10 @@ where
     let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     if head.status == StatusCode::SERVICE_UNAVAILABLE && body.is_empty() {
         let seconds = ANSWER_WITHIN.as_secs();
-        return Problem::unavailable(format!("no answer within {seconds} s: the controller is busy; try again"))
-            .into_answer();
+        return Problem::unavailable(format!(
+            "no answer within {seconds} s: the controller is busy; look at the status before asking again"
+        ))
+        .into_answer();
     }
     Response::from_parts(head, Full::new(body))
 }

@@ -1,11 +1,10 @@
 //! Errors as RFC 9457 problem details: what was wrong, where, what to do. Pure.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::handle::{Refusal, RefusalKind};
 use crate::http::Answer;
-use crate::model::{GuardHit, OperationId};
 use crate::record::JournalError;
 
 /// After how many seconds a retry of a 503 makes sense.
@@ -16,15 +15,14 @@ const RETRY_AFTER_SECS: &str = "5";
 pub struct Problem {
     status: StatusCode,
     detail: String,
-    guards: Vec<GuardHit>,
-    operation: Option<OperationId>,
-    extra: Option<(&'static str, Value)>,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// Members of the problem object beside the standard ones.
+    members: Map<String, Value>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), guards: Vec::new(), operation: None, extra: None, header: None }
+        Problem { status, detail: detail.into(), members: Map::new(), header: None }
     }
 
     /// Malformed, or a field that does not exist.
@@ -45,36 +43,29 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
-    /// A member of the problem object beside the standard ones.
-    pub fn with(mut self, name: &'static str, value: Value) -> Problem {
-        self.extra = Some((name, value));
+    /// Adds a member to the problem object.
+    pub fn with(mut self, name: &str, value: Value) -> Problem {
+        self.members.insert(name.into(), value);
         self
     }
 
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
     pub fn into_answer(self) -> Answer {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if self.status == StatusCode::CONFLICT {
-            body["guards"] = json!(self.guards);
-            body["operation"] = json!(self.operation);
-        }
-        if let Some((name, value)) = self.extra {
-            body[name] = value;
-        }
-        let mut answer = crate::http::typed(self.status, "application/problem+json", body.to_string());
+        let mut body = self.members;
+        body.insert("type".into(), json!("about:blank"));
+        body.insert("title".into(), json!(self.status.canonical_reason().unwrap_or("error")));
+        body.insert("status".into(), json!(self.status.as_u16()));
+        body.insert("detail".into(), json!(self.detail));
+        let body = Value::Object(body).to_string();
+        let mut answer = crate::http::typed(self.status, "application/problem+json", body);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
         }
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             answer.headers_mut().insert(name, value);
         }
         answer
@@ -89,10 +80,11 @@ impl From<Refusal> for Problem {
             RefusalKind::Unacceptable => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let mut problem = Problem::new(status, refusal.detail);
-        problem.guards = refusal.guards;
-        problem.operation = refusal.operation;
-        problem
+        let problem = Problem::new(status, refusal.detail);
+        if status != StatusCode::CONFLICT {
+            return problem;
+        }
+        problem.with("guards", json!(refusal.guards)).with("operation", json!(refusal.operation))
     }
 }
 

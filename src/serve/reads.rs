@@ -1,5 +1,6 @@
 //! Requests that only look: pages, pictures, lists from the journal. IO (the journal).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -14,7 +15,7 @@ use super::routes::Endpoint;
 use super::{Server, shape};
 use crate::handle::PoolHandle;
 use crate::http::{Answer, json as json_answer, typed};
-use crate::model::{HistoryKind, Kind, Operation, OperationId, PoolName, Timestamp};
+use crate::model::{Decision, HistoryKind, Kind, Operation, OperationId, PoolName, Timestamp};
 use crate::record::{HistoryQuery, JournalError};
 use crate::telemetry::CONTENT_TYPE;
 
@@ -24,7 +25,7 @@ const STORE_STEP_SECS: u64 = 300;
 /// How far analytics look back unless told otherwise, and how long the store keeps observations.
 const KEPT: Duration = Duration::from_secs(28 * 86_400);
 /// At most so many operations enter the analytics: a pool that has more in 28 days has other worries.
-const MOST_OPERATIONS: usize = 10_000;
+const MOST_OPERATIONS: usize = 2_000;
 
 impl Server {
     pub(super) async fn answer(&self, call: Call) -> Result<Answer, Problem> {
@@ -171,6 +172,7 @@ impl Server {
         let rollups = self.journal.observations(&pool.pool, since.minus(analytics::COMPARED), STORE_STEP_SECS).await;
         let rollups: Vec<Rollup> = self.kept(rollups)?.iter().filter_map(Rollup::read).collect();
         let decisions = self.kept(self.journal.decisions(&pool.pool, 1000, None).await)?;
+        let decisions: BTreeMap<u64, Decision> = decisions.into_iter().map(|d| (d.id, d)).collect();
         let view = pool.view.load();
         let facts = analytics::Facts {
             since,

@@ -1,1 +1,5 @@
+//! Requests over real TCP against a controller that is played: every answer that a client can get.
 
+mod stage;
+mod stories;
+mod table;

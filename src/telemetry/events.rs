@@ -2,7 +2,7 @@
 //! error texts go to the log only.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,6 +28,8 @@ struct Shared {
     pools: PoolCollector,
     /// What was last decided per pool, to tell a new decision from a repeated one.
     last_decided: Mutex<BTreeMap<PoolName, Decided>>,
+    /// Which nodes did not answer well at the last look, in words.
+    last_scraped: Mutex<BTreeMap<PoolName, String>>,
 }
 
 /// What makes a decision another one: what is done, and what holds it back.
@@ -46,7 +48,13 @@ impl Telemetry {
         let pools = PoolCollector::new();
         registry.register(Box::new(pools.clone())).expect("registered once");
         registry.register(Box::new(ProcessCollector::new(started))).expect("registered once");
-        Telemetry(Arc::new(Shared { registry, counters, pools, last_decided: Mutex::default() }))
+        Telemetry(Arc::new(Shared {
+            registry,
+            counters,
+            pools,
+            last_decided: Mutex::default(),
+            last_scraped: Mutex::default(),
+        }))
     }
 
     /// Shows a pool from now on: its counters at 0, its gauges as its picture has them at each scrape.
@@ -92,7 +100,7 @@ impl Telemetry {
 
     fn is_news(&self, pool: &PoolName, decision: &Decision, guards: Vec<&'static str>) -> bool {
         let decided = Decided { action: decision.action.clone(), wanted: decision.wanted, guards };
-        let mut last = self.0.last_decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0.last_decided);
         let same = last.get(pool).is_some_and(|before| *before == decided);
         let acts = decided.action != Action::Hold;
         last.insert(pool.clone(), decided);
@@ -172,17 +180,23 @@ impl Telemetry {
         warn!(%pool, "an operation took back the one before; the lines may be too close to each other");
     }
 
-    /// All nodes of a pool were looked at.
+    /// All nodes of a pool were looked at. A line above debug only when other nodes than before do not answer well.
     pub fn scraped(&self, pool: &PoolName, samples: &[NodeSample]) {
-        let mut silent = Vec::new();
+        let mut bad = Vec::new();
         for sample in samples {
             let outcome = scrape_outcome(sample);
             self.0.counters.scrapes.with_label_values(&[&**pool, outcome]).inc();
             if outcome != "ok" {
-                silent.push(format!("{}: {outcome}", sample.node));
+                bad.push(format!("{} {outcome}", sample.node));
             }
         }
-        debug!(%pool, nodes = samples.len(), not_ok = silent.join(", "), "scraped");
+        let (nodes, bad) = (samples.len(), bad.join(", "));
+        let before = lock(&self.0.last_scraped).insert(pool.clone(), bad.clone()).unwrap_or_default();
+        match (bad == before, bad.is_empty()) {
+            (true, _) => debug!(%pool, nodes, bad, "scraped"),
+            (false, false) => warn!(%pool, nodes, bad, "some nodes did not answer well"),
+            (false, true) => info!(%pool, nodes, "all nodes answer well again"),
+        }
     }
 
     /// One whole check took this long.
@@ -252,6 +266,10 @@ impl Telemetry {
     pub fn program(&self, what: &str) {
         info!("{what}");
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn names(operation: &Operation) -> String {

@@ -95,11 +95,15 @@ pub fn init(level: LogLevel, format: LogFormat) {
     let lines = tracing_subscriber::registry().with(filter);
     let _ = match format {
         LogFormat::Logfmt => {
-            let layer = tracing_logfmt::builder().layer().with_writer(std::io::stderr);
+            let layer = tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr);
             lines.with(layer).try_init()
         }
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_target(false)
+                .with_writer(std::io::stderr);
             lines.with(layer).try_init()
         }
     };

@@ -15,4 +15,4 @@ pub use logging::{LogFormat, LogLevel, init};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,11 +10,11 @@ use tracing::Level;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Telemetry;
-use crate::model::{self, Action, OperationState, PoolName, PoolView, Reading, Signal};
+use crate::model::{self, Action, Answer, Gap, NodeSample, OperationState, PoolName, PoolView, Reading, Signal};
 use crate::record::JournalError;
 
 #[path = "../../tests/fixtures/pool_view.rs"]
-mod pool_view;
+pub(crate) mod pool_view;
 use pool_view::{AT, decision, operation, rich_view};
 
 fn pool() -> PoolName {
@@ -151,6 +151,9 @@ fn events_are_counted() {
     telemetry.decided(&pool(), &decision(1));
     telemetry.moved(&pool(), 2, 1000);
     telemetry.reversal(&pool());
+    let mut garbled = sample(Answer::Up);
+    garbled.signals.insert(Signal::Cpu, Err(Gap::Unreadable("line 3".into())));
+    telemetry.scraped(&pool(), &[sample(Answer::Up), sample(Answer::Ill), garbled]);
     telemetry.http_served("/metrics", 200, Duration::from_millis(2));
     let mut ended = operation("default");
     (ended.state, ended.ended_at) = (OperationState::Succeeded, Some(AT.plus(Duration::from_secs(50))));
@@ -169,6 +172,10 @@ fn events_are_counted() {
             (r#"vecscale_shards_moved_total{pool="default"}"#, Some("2")),
             (r#"vecscale_bytes_moved_total{pool="default"}"#, Some("1000")),
             (r#"vecscale_reversals_total{pool="default"}"#, Some("1")),
+            (r#"vecscale_scrapes_total{outcome="ok",pool="default"}"#, Some("1")),
+            (r#"vecscale_scrapes_total{outcome="ill",pool="default"}"#, Some("1")),
+            (r#"vecscale_scrapes_total{outcome="unreadable",pool="default"}"#, Some("1")),
+            (r#"vecscale_scrapes_total{outcome="no_answer",pool="default"}"#, Some("0")),
             (r#"vecscale_http_requests_total{code="200",path="/metrics"}"#, Some("1")),
             (r#"vecscale_operations_total{kind="scale_up",outcome="succeeded",pool="default"}"#, Some("1")),
             (r#"vecscale_operations_total{kind="scale_up",outcome="failed",pool="default"}"#, Some("1")),
@@ -189,9 +196,16 @@ impl<S: tracing::Subscriber> Layer<S> for Lines {
     }
 }
 
+fn sample(answer: Answer) -> NodeSample {
+    let node = pool_view::node_id(1);
+    NodeSample { node, at: AT, took: Duration::from_millis(3), answer, signals: Default::default() }
+}
+
 #[test]
 fn each_event_is_one_line() {
     let lines = Lines::default();
+    // With a single subscriber, tracing lets a test on another thread, which has none, switch a line off for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
     let telemetry = Telemetry::new(AT);
     let expect = |what: &str, level: Level| {
@@ -218,8 +232,14 @@ fn each_event_is_one_line() {
     expect("step", Level::INFO);
     telemetry.operation_ended(&operation, AT);
     expect("ended otherwise than well", Level::WARN);
-    telemetry.scraped(&pool(), &[]);
+    telemetry.scraped(&pool(), &[sample(Answer::Up)]);
     expect("scraped", Level::DEBUG);
+    telemetry.scraped(&pool(), &[sample(Answer::None)]);
+    expect("a node fell silent", Level::WARN);
+    telemetry.scraped(&pool(), &[sample(Answer::None)]);
+    expect("still silent", Level::DEBUG);
+    telemetry.scraped(&pool(), &[sample(Answer::Up)]);
+    expect("back again", Level::INFO);
     telemetry.evaluated(&pool(), Duration::from_millis(3));
     expect("evaluated", Level::DEBUG);
     telemetry.evaluation_missed(&pool());
