@@ -131,3 +131,23 @@ pub fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Byt
     answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
 }
+
+/// A client as all parts of the program make theirs: ring for TLS, no proxy, no redirects; `more` sets what differs.
+/// A machine without root certificates gets one that can do plain HTTP only.
+///
+/// # Errors
+/// When no client can be made.
+pub fn client(
+    more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Result<reqwest::Client> {
+    // Whoever comes first installs it; all parts of the program use the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        let common = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("vecscale/", env!("CARGO_PKG_VERSION")));
+        more(common)
+    };
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
+}

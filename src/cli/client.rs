@@ -52,14 +52,7 @@ impl Client {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(connection: &Connection) -> Result<Client, Failure> {
-        // Set once per process; a second setting is refused and does not matter.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
+        let http = crate::http::client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT))
             .map_err(|e| Failure::failed(format!("cannot set up HTTP: {}", root_cause(&e))))?;
         Ok(Client { http, base: connection.url.clone(), pool: connection.pool.clone(), output: connection.output })
     }

@@ -40,24 +40,6 @@ impl Fetched {
     }
 }
 
-/// A client for nodes: no proxy, no redirects; TLS as the machine's roots have it.
-///
-/// # Errors
-/// When no client can be made.
-pub(super) fn client(timeout: Duration) -> reqwest::Result<Client> {
-    // Whoever comes first installs it; all parts of the program use the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(timeout)
-            .user_agent(concat!("vecscale/", env!("CARGO_PKG_VERSION")))
-    };
-    // A machine without root certificates can still scrape over plain HTTP.
-    builder().build().or_else(|_| builder().tls_certs_only([]).build())
-}
-
 /// Asks for one page until `deadline`. An answer counts as one once its status is there, whatever becomes of the body.
 pub(super) async fn fetch(
     client: &Client,

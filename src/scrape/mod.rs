@@ -61,7 +61,7 @@ impl Sources {
         for page in &settings.pages {
             unfit(page).map_or(Ok(()), |what| Err(SourcesError::Page { path: page.path.clone(), what }))?;
         }
-        let client = fetch::client(settings.timeout)?;
+        let client = crate::http::client(|builder| builder.connect_timeout(settings.timeout))?;
         Ok(Sources { settings, client })
     }
 
