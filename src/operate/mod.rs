@@ -1,3 +1,6 @@
 //! decision -> operation (pure), steps (IO).
 pub mod drivers;
+pub mod plan;
 pub mod proof;
+pub mod runner;
+pub mod shards;

@@ -1,8 +1,13 @@
-//! Proof before removal, as a type: only the verifier makes the value that the leave step takes.
+//! Proof before removal, as a type: only the verifier makes the value that the leave step takes. Reads the datastore.
 
-use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::model::{NodeId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::drivers::Datastore;
+use crate::clock::Clock;
+use crate::model::{Inventory, NodeId, ReplicaState, ShardId, Timestamp};
 
 /// Says that a node held nothing in two reads apart: it said so itself, the others agreed, nothing was in transfer,
 /// and every shard had its replicas elsewhere. No other module can make one.
@@ -13,10 +18,360 @@ pub struct ProofOfEmpty {
     second_read_at: Timestamp,
     /// Members that were asked and agreed, the node itself among them.
     witnesses: Vec<NodeId>,
+    /// Shards that were found complete on the other nodes.
+    shards: usize,
 }
 
 impl ProofOfEmpty {
     pub fn node(&self) -> &NodeId {
         &self.node
+    }
+}
+
+/// What stands in the way of a proof. Errors and silence stand in the way too.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotProven(String);
+
+/// What the cluster held before the drain, to hold the end against.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Shards that had a copy on the node: none of them may be missing at the end.
+    held: BTreeSet<String>,
+    /// Active copies of shards that had fewer than wanted: so many they must still have.
+    short: BTreeMap<String, u32>,
+}
+
+impl Baseline {
+    pub fn of(inventory: &Inventory, node: &NodeId) -> Baseline {
+        let short = |(shard, replicas): (&ShardId, Vec<&crate::model::Replica>)| {
+            let active = replicas.iter().filter(|r| r.state == ReplicaState::Active).count() as u32;
+            (active < wanted(inventory, shard)).then(|| (shard.to_string(), active))
+        };
+        Baseline {
+            held: inventory.on(node).map(|r| r.shard.to_string()).collect(),
+            short: inventory.by_shard().into_iter().filter_map(short).collect(),
+        }
+    }
+
+    /// Active copies that a shard needs; one at least, however few there were.
+    fn needed(&self, inventory: &Inventory, shard: &ShardId) -> u32 {
+        let wanted = wanted(inventory, shard);
+        self.short.get(&shard.to_string()).map_or(wanted, |before| wanted.min(*before)).max(1)
+    }
+}
+
+fn wanted(inventory: &Inventory, shard: &ShardId) -> u32 {
+    inventory.wanted_replicas.get(&shard.collection).copied().unwrap_or(1)
+}
+
+/// Reads twice, `apart` from each other.
+///
+/// # Errors
+/// With the first thing that stands in the way; an error or a silent member is one.
+pub async fn prove(
+    store: &dyn Datastore,
+    clock: &dyn Clock,
+    node: &NodeId,
+    baseline: &Baseline,
+    apart: Duration,
+) -> Result<ProofOfEmpty, NotProven> {
+    let first_read_at = clock.now();
+    let first = look(store, node, baseline).await?;
+    tokio::time::sleep(apart).await;
+    let second_read_at = clock.now();
+    let second = look(store, node, baseline).await?;
+    if first.witnesses != second.witnesses {
+        return Err(NotProven("the members changed between the two reads".into()));
+    }
+    let Seen { witnesses, shards } = second;
+    Ok(ProofOfEmpty { node: node.clone(), first_read_at, second_read_at, witnesses, shards })
+}
+
+/// What one read found, all of it good.
+struct Seen {
+    witnesses: Vec<NodeId>,
+    shards: usize,
+}
+
+/// One read of everyone.
+async fn look(store: &dyn Datastore, node: &NodeId, baseline: &Baseline) -> Result<Seen, NotProven> {
+    let view = store.inventory(None).await.map_err(|e| NotProven(format!("the cluster did not answer: {e}")))?;
+    let Some(victim) = view.member(node) else {
+        return Err(NotProven(format!("{node} is not among the members")));
+    };
+    let held = store.held_by(victim).await.map_err(|e| NotProven(format!("{node} did not answer: {e}")))?;
+    if let Some((shard, vectors)) = held.first() {
+        return Err(NotProven(format!("{node} still holds {shard} with {vectors} vectors ({} shards)", held.len())));
+    }
+    empty_in(&view, node, baseline)?;
+    let mut witnesses = vec![node.clone()];
+    for member in view.members.iter().filter(|m| m.healthy && m.id != *node) {
+        let theirs = store.inventory(Some(&member.id)).await;
+        let theirs = theirs.map_err(|e| NotProven(format!("{} did not answer: {e}", member.id)))?;
+        empty_in(&theirs, node, baseline).map_err(|why| NotProven(format!("{} says: {why}", member.id)))?;
+        agree(&view, &theirs).map_err(|what| NotProven(format!("{} sees other {what}", member.id)))?;
+        witnesses.push(member.id.clone());
+    }
+    if witnesses.len() < 2 {
+        return Err(NotProven(format!("no other member can confirm that {node} is empty")));
+    }
+    witnesses.sort();
+    Ok(Seen { witnesses, shards: view.by_shard().len() })
+}
+
+/// Whether one view has the node empty, nothing in transfer, and every shard complete on other, healthy nodes.
+fn empty_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(), NotProven> {
+    if let Some(replica) = view.on(node).next() {
+        return Err(NotProven(format!("{} is still on {node}", replica.shard)));
+    }
+    if let Some(transfer) = view.transfers.first() {
+        return Err(NotProven(format!("{} is in transfer", transfer.shard)));
+    }
+    let shards = view.by_shard();
+    let known: BTreeSet<String> = shards.keys().map(ToString::to_string).collect();
+    if let Some(gone) = baseline.held.difference(&known).next() {
+        return Err(NotProven(format!("{gone}, which was on {node}, is nowhere")));
+    }
+    let counts = |replica: &&&crate::model::Replica| {
+        replica.state == ReplicaState::Active && view.member(&replica.node).is_some_and(|m| m.healthy)
+    };
+    for (shard, replicas) in &shards {
+        let (active, needed) = (replicas.iter().filter(counts).count() as u32, baseline.needed(view, shard));
+        if active < needed {
+            return Err(NotProven(format!("{shard} has {active} of {needed} active copies")));
+        }
+    }
+    Ok(())
+}
+
+/// Two views that differ in what there is show that one of them is old.
+fn agree(ours: &Inventory, theirs: &Inventory) -> Result<(), &'static str> {
+    let members = |view: &Inventory| view.members.iter().map(|m| m.id.clone()).collect::<BTreeSet<_>>();
+    let copies = |view: &Inventory| {
+        view.shards.iter().map(|r| (r.shard.clone(), r.node.clone())).collect::<BTreeSet<(ShardId, NodeId)>>()
+    };
+    if members(ours) != members(theirs) {
+        return Err("members");
+    }
+    if copies(ours) != copies(theirs) { Err("copies of shards") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::TokioClock;
+    use crate::model::{Machine, Member, Move, Replica, Transfer};
+    use crate::operate::drivers::{Call, Effect, Unanswered};
+
+    fn node(n: u32) -> NodeId {
+        NodeId::new(&format!("n{n}")).expect("a name")
+    }
+
+    fn replica(shard: u32, on: u32) -> Replica {
+        let shard = ShardId { collection: "docs".into(), shard };
+        Replica { shard, node: node(on), bytes: 1, vectors: 1, state: ReplicaState::Active }
+    }
+
+    /// Three members; two shards with two copies on n1 and n2; n3 is empty.
+    fn emptied() -> Inventory {
+        let member = |n| Member { id: node(n), address: String::new(), cordoned: n == 3, healthy: true, version: None };
+        Inventory {
+            members: (1..=3).map(member).collect(),
+            wanted_replicas: BTreeMap::from([("docs".into(), 2)]),
+            shards: vec![replica(0, 1), replica(0, 2), replica(1, 1), replica(1, 2)],
+            transfers: Vec::new(),
+        }
+    }
+
+    type Views = fn(read: usize, via: Option<u32>) -> Result<Inventory, Unanswered>;
+    type Held = fn(read: usize) -> Result<Vec<(ShardId, u64)>, Unanswered>;
+
+    /// Who says what; by the number of the read, so that the second may differ.
+    struct Told {
+        views: Views,
+        held: Held,
+        read: Mutex<usize>,
+    }
+
+    #[async_trait]
+    impl Datastore for Told {
+        async fn inventory(&self, via: Option<&NodeId>) -> Result<Inventory, Unanswered> {
+            let mut read = self.read.lock().unwrap();
+            *read += usize::from(via.is_none());
+            (self.views)(*read, via.map(|via| via.as_str()[1..].parse().expect("a number")))
+        }
+        async fn held_by(&self, _node: &Member) -> Result<Vec<(ShardId, u64)>, Unanswered> {
+            (self.held)(*self.read.lock().unwrap())
+        }
+        async fn ready(&self, _machine: &Machine) -> Result<bool, Unanswered> {
+            Ok(true)
+        }
+        async fn join(&self, _: &Call, _: &Machine) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn cordon(&self, _: &Call, _: &NodeId) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn uncordon(&self, _: &Call, _: &NodeId) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn start_move(&self, _: &Call, _: &Move) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn cancel_move(&self, _: &Call, _: &Move) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn leave(&self, _: &Call, _: &NodeId, _: &ProofOfEmpty) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn unjoin(&self, _: &Call, _: &NodeId) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+    }
+
+    const AGREED: Views = |_, _| Ok(emptied());
+    const NOTHING: Held = |_| Ok(Vec::new());
+
+    async fn asked(views: Views, held: Held, baseline: &Baseline) -> Result<ProofOfEmpty, NotProven> {
+        let store = Told { views, held, read: Mutex::new(0) };
+        let clock = TokioClock::starting_at(Timestamp::from_millis(0));
+        prove(&store, &*clock, &node(3), baseline, Duration::from_secs(2)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_reads_apart_in_which_all_agree_are_a_proof() {
+        let mut before = emptied();
+        before.shards[1].node = node(3);
+        let proof = asked(AGREED, NOTHING, &Baseline::of(&before, &node(3))).await.expect("a proof");
+        assert_eq!(proof.node(), &node(3));
+        assert_eq!(proof.witnesses, [node(1), node(2), node(3)]);
+        assert_eq!(proof.second_read_at.since(proof.first_read_at), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_is_not_said_clearly_is_no_proof() {
+        let cases: [(&str, Views, Held); 14] = [
+            (
+                "did not answer",
+                |_, via| if via.is_none() { Err(Unanswered("x".into())) } else { Ok(emptied()) },
+                NOTHING,
+            ),
+            ("n3 did not answer", AGREED, |_| Err(Unanswered("x".into()))),
+            ("n3 did not answer", AGREED, |read| if read == 2 { Err(Unanswered("x".into())) } else { Ok(Vec::new()) }),
+            ("still holds docs/0", AGREED, |_| Ok(vec![(replica(0, 3).shard, 5)])),
+            ("still holds docs/0", AGREED, |read| Ok(if read == 2 { vec![(replica(0, 3).shard, 0)] } else { vec![] })),
+            (
+                "n2 did not answer",
+                |_, via| if via == Some(2) { Err(Unanswered("x".into())) } else { Ok(emptied()) },
+                NOTHING,
+            ),
+            (
+                "n2 says: docs/1 is still on n3",
+                |_, via| {
+                    Ok(Inventory {
+                        shards: if via == Some(2) {
+                            vec![replica(0, 1), replica(0, 2), replica(1, 1), replica(1, 3)]
+                        } else {
+                            emptied().shards
+                        },
+                        ..emptied()
+                    })
+                },
+                NOTHING,
+            ),
+            (
+                "n2 sees other copies",
+                |_, via| {
+                    Ok(Inventory { shards: if via == Some(2) { Vec::new() } else { emptied().shards }, ..emptied() })
+                },
+                NOTHING,
+            ),
+            (
+                "n1 sees other members",
+                |_, via| {
+                    let mut view = emptied();
+                    view.members.truncate(if via == Some(1) { 2 } else { 3 });
+                    Ok(view)
+                },
+                NOTHING,
+            ),
+            (
+                "n3 is not among the members",
+                |_, _| {
+                    let mut view = emptied();
+                    view.members.truncate(2);
+                    Ok(view)
+                },
+                NOTHING,
+            ),
+            (
+                "docs/0 is in transfer",
+                |_, _| {
+                    let transfer = Transfer {
+                        shard: replica(0, 1).shard,
+                        from: node(1),
+                        to: node(2),
+                        done_bytes: None,
+                        is_move: true,
+                    };
+                    Ok(Inventory { transfers: vec![transfer], ..emptied() })
+                },
+                NOTHING,
+            ),
+            (
+                "docs/1 has 1 of 2 active copies",
+                |_, _| {
+                    let mut view = emptied();
+                    view.shards[3].state = ReplicaState::Partial;
+                    Ok(view)
+                },
+                NOTHING,
+            ),
+            (
+                "docs/0 has 1 of 2 active copies",
+                |_, _| {
+                    let mut view = emptied();
+                    view.members[1].healthy = false;
+                    Ok(view)
+                },
+                NOTHING,
+            ),
+            (
+                "no other member",
+                |_, _| Ok(Inventory { members: vec![emptied().members.remove(2)], shards: vec![], ..emptied() }),
+                NOTHING,
+            ),
+        ];
+        for (expected, views, held) in cases {
+            let said = asked(views, held, &Baseline::default()).await.expect_err(expected).to_string();
+            assert!(said.contains(expected), "{said:?} does not say {expected:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_node_held_before_must_be_somewhere_and_few_copies_must_not_become_fewer() {
+        let mut before = emptied();
+        before.shards.push(replica(2, 3));
+        let gone = asked(AGREED, NOTHING, &Baseline::of(&before, &node(3))).await.expect_err("docs/2 is nowhere");
+        assert_eq!(gone.to_string(), "docs/2, which was on n3, is nowhere");
+
+        let single: Views =
+            |_, _| Ok(Inventory { shards: vec![replica(0, 1), replica(1, 1), replica(1, 2)], ..emptied() });
+        assert!(asked(single, NOTHING, &Baseline::default()).await.is_err(), "two are wanted");
+        let before = Inventory { shards: vec![replica(0, 3), replica(1, 1), replica(1, 2)], ..emptied() };
+        asked(single, NOTHING, &Baseline::of(&before, &node(3))).await.expect("there was one copy before, too");
+        let none: Views = |_, _| {
+            let mut dead = replica(0, 1);
+            dead.state = ReplicaState::Dead;
+            Ok(Inventory { shards: vec![dead], ..emptied() })
+        };
+        let before = none(0, None).expect("a view");
+        let lost = asked(none, NOTHING, &Baseline::of(&before, &node(3))).await.expect_err("one is needed at least");
+        assert_eq!(lost.to_string(), "docs/0 has 0 of 1 active copies");
     }
 }

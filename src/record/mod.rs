@@ -1,10 +1,25 @@
 //! The journal: decisions, operations, steps, settings and the audit trail, on disk before anything moves.
 
+mod memory;
+mod rollup;
+mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use crate::model::{
     Decision, HistoryItem, HistoryKind, Observation, Operation, OperationId, PoolName, Step, Timestamp,
 };
+
+pub use memory::MemoryJournal;
+pub use sqlite::{OpenReport, SqliteJournal};
+
+/// How long an idempotency key of a request is remembered.
+pub const KEY_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// Why the journal did not take or give something.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -21,6 +36,12 @@ pub enum JournalError {
     Unwritable(String),
     #[error("the journal cannot be read: {0}")]
     Unreadable(String),
+    /// Another controller has the storage path.
+    #[error(
+        "{} belongs to another running vecscale (pid {pid})\n    hint: stop that one, or give this one its own --storage.path",
+        storage.display()
+    )]
+    InUse { storage: PathBuf, pid: String },
 }
 
 /// One row to be added to the audit trail; the journal gives it its id.
@@ -65,9 +86,10 @@ pub trait Journal: Send + Sync {
         entry: Option<Entry>,
     ) -> Result<(), JournalError>;
 
-    /// Writes a decision that changed, with the memory that goes with it.
+    /// Writes a decision that changed, with the memory that goes with it (read back by `load(pool, "memory")`).
     async fn decided(
         &self,
+        pool: &PoolName,
         decision: &Decision,
         memory: &serde_json::Value,
         entry: Option<Entry>,
@@ -89,7 +111,8 @@ pub trait Journal: Send + Sync {
     /// [`JournalError::OperationOpen`] when the pool has one already: the database itself forbids two.
     async fn open(&self, operation: &Operation, key: Option<&str>, entry: Entry) -> Result<(), JournalError>;
 
-    /// Writes the operation's head and, if given, one of its steps, with an audit row.
+    /// Writes the operation's head and, if given, one of its steps (all of them when it ends), with an audit row. An operation that has ended
+    /// cannot be opened again by this.
     async fn update(
         &self,
         operation: &Operation,

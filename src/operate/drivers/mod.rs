@@ -1,6 +1,8 @@
 //! The hands: a *provider* makes and destroys nodes, a *datastore* knows shards and moves them. Every call may come
 //! twice with the same key, so a driver looks before it acts. An error is "unknown", never "empty".
 
+pub mod none;
+pub mod script;
 mod settings;
 
 use std::time::Duration;
@@ -35,6 +37,17 @@ pub enum Effect<T> {
     NoEffect(String),
     /// Nobody knows whether it happened: probe, do not repeat.
     Unknown(String),
+}
+
+impl<T> Effect<T> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Effect<U> {
+        match self {
+            Effect::Done(value) => Effect::Done(change(value)),
+            Effect::InProgress => Effect::InProgress,
+            Effect::NoEffect(why) => Effect::NoEffect(why),
+            Effect::Unknown(why) => Effect::Unknown(why),
+        }
+    }
 }
 
 /// A read that failed: the answer is unknown.

@@ -1,0 +1,389 @@
+//! Steps that act on the world: apply, look whether it took, repeat with the same key, or give up in the right way.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::ledger::advance;
+use super::work::{Halt, Outcome, Run};
+use crate::model::{Kind, Machine, NodeId, OperationState, StepAction, StepEvent, StepState};
+use crate::operate::drivers::{Call, Effect, Unanswered, Victim};
+use crate::operate::plan;
+use crate::operate::proof::Baseline;
+use crate::operate::shards::plan_drain;
+
+/// Attempts at an effect before it counts as failed.
+const ATTEMPTS: u32 = 3;
+/// The same once there is no way back.
+const ATTEMPTS_FORWARD_ONLY: u32 = 8;
+/// Looks at a doubtful effect before a person must say.
+const LOOKS: u32 = 30;
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How much longer than its deadline a driver may take to give up by itself.
+const MARGIN: Duration = Duration::from_secs(20);
+
+/// How old a proof may be when the node leaves.
+const PROOF_LASTS: Duration = Duration::from_secs(30);
+
+/// What validation found; the later steps rely on it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// How many nodes the provider listed: an empty list later is then an error, not an empty pool.
+    machines: usize,
+    /// The node to be removed.
+    machine: Option<Machine>,
+    pub baseline: Option<Baseline>,
+}
+
+/// Whether an effect is there.
+#[derive(Debug, PartialEq)]
+pub enum Look {
+    Done(Option<Value>),
+    NotDone,
+    Unknown(String),
+}
+
+impl Run {
+    /// Writes the intent, applies, and looks where that is in doubt, until the outcome is known. What a step in doubt
+    /// left from before (a crash, a lost answer) is looked at first, never applied first.
+    pub(super) async fn enact(&mut self, i: usize) -> Result<Outcome, Halt> {
+        let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;
+        let mut clean = !in_doubt;
+        let mut why = "it did not happen".to_string();
+        // Counted from this start: after a crash or a block there is always one more, with the same key.
+        let mut tries = 0;
+        loop {
+            let look_first = in_doubt || matches!(self.operation.steps[i].action, StepAction::Unjoin { .. });
+            if look_first {
+                match self.look_until_known(i).await? {
+                    Look::Done(output) if in_doubt => return Ok(Outcome::Done(output)),
+                    Look::Done(_) => return Ok(Outcome::Moot("it is so already".into())),
+                    Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
+                    Look::NotDone => {}
+                }
+            }
+            if tries >= self.attempts() {
+                return self.give_up(i, clean, why).await;
+            }
+            if let Err(no) = self.may_act(i).await? {
+                return self.give_up(i, clean, no).await;
+            }
+            tries += 1;
+            self.begin_step(i).await?;
+            match self.ask(i).await? {
+                Effect::Done(output) => return self.confirmed(i, output).await,
+                Effect::NoEffect(said) => {
+                    (why, in_doubt) = (said, false);
+                    // Still a member when last looked at, and the store refuses: it has not left. Should an attempt of
+                    // before come through late, the store refuses it too as soon as the node holds a shard.
+                    clean |= matches!(self.operation.steps[i].action, StepAction::Leave { .. });
+                    if tries < self.attempts() {
+                        self.rest(self.pause(tries)).await?;
+                    }
+                }
+                Effect::InProgress => {
+                    (why, in_doubt, clean) = ("it is still under way after its deadline".into(), true, false);
+                    self.lose(i, &why).await?;
+                }
+                Effect::Unknown(said) => {
+                    (why, in_doubt, clean) = (said, true, false);
+                    self.lose(i, &why).await?;
+                    self.rest(self.pace.probe).await?;
+                }
+            }
+        }
+    }
+
+    fn attempts(&self) -> u32 {
+        if self.forward_only() { ATTEMPTS_FORWARD_ONLY } else { ATTEMPTS }
+    }
+
+    /// The node has left: what remains must be done.
+    fn forward_only(&self) -> bool {
+        let left = |action: &StepAction| matches!(action, StepAction::Leave { .. });
+        self.operation.steps.iter().any(|step| left(&step.action) && step.state == StepState::Done)
+    }
+
+    fn pause(&self, attempt: u32) -> Duration {
+        self.pace.probe.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE)
+    }
+
+    /// Every attempt failed. Where nothing happened for certain the step has failed; where it may have, the undo must
+    /// cover it, and where nothing could undo it a person must look.
+    async fn give_up(&mut self, i: usize, clean: bool, why: String) -> Result<Outcome, Halt> {
+        let undoing = self.operation.state == OperationState::Undoing;
+        let final_step =
+            matches!(self.operation.steps[i].action, StepAction::Leave { .. } | StepAction::Destroy { .. });
+        if undoing || self.forward_only() || (final_step && !clean) {
+            return Ok(Outcome::Blocked(why));
+        }
+        match self.operation.steps[i].state {
+            StepState::Intent if clean => self.fail_step(i, why).await,
+            _ => Ok(Outcome::Failed(why)),
+        }
+    }
+
+    async fn lose(&mut self, i: usize, why: &str) -> Result<(), Halt> {
+        let step = &mut self.operation.steps[i];
+        advance(step, StepEvent::Lost);
+        step.error = Some(why.to_string());
+        self.write(Some(i), None).await
+    }
+
+    /// Asks the driver, again and again while it says that it is under way.
+    async fn ask(&mut self, i: usize) -> Result<Effect<Option<Value>>, Halt> {
+        let deadline = self.deadline(i);
+        loop {
+            let limit = self.operation.steps[i].deadline + MARGIN;
+            let asked = tokio::time::timeout(limit, self.apply(i));
+            let answer = match self.unless_stopped(asked).await? {
+                Ok(answer) => answer,
+                Err(_) => Effect::Unknown(format!("no answer within {} s", limit.as_secs())),
+            };
+            if answer != Effect::InProgress || Instant::now() >= deadline {
+                return Ok(answer);
+            }
+            self.rest(self.pace.probe).await?;
+        }
+    }
+
+    /// A member that left, or was taken out, must be seen to be gone.
+    async fn confirmed(&mut self, i: usize, output: Option<Value>) -> Result<Outcome, Halt> {
+        if !matches!(self.operation.steps[i].action, StepAction::Leave { .. } | StepAction::Unjoin { .. }) {
+            return Ok(Outcome::Done(output));
+        }
+        let deadline = self.deadline(i);
+        loop {
+            match self.look_until_known(i).await? {
+                Look::Done(_) => return Ok(Outcome::Done(output)),
+                Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
+                Look::NotDone if Instant::now() >= deadline => {
+                    return Ok(Outcome::Blocked("the node is still listed as a member".into()));
+                }
+                Look::NotDone => self.rest(self.pace.probe).await?,
+            }
+        }
+    }
+
+    async fn look_until_known(&mut self, i: usize) -> Result<Look, Halt> {
+        let action = self.operation.steps[i].action.clone();
+        for _ in 1..LOOKS {
+            match self.unless_stopped(self.look(&action)).await? {
+                Look::Unknown(_) => self.rest(self.pace.probe).await?,
+                known => return Ok(known),
+            }
+        }
+        self.unless_stopped(self.look(&action)).await
+    }
+
+    /// Whether the effect of `action` is there, by the provider's list or the cluster's members.
+    async fn look(&self, action: &StepAction) -> Look {
+        let answer = match action {
+            StepAction::Create { node } => {
+                self.listed(node).await.map(|found| found.map_or(Look::NotDone, |m| Look::Done(Some(json!(m)))))
+            }
+            StepAction::Destroy { node } => self.listed(node).await.map(|found| done_if(found.is_none())),
+            StepAction::Join { node } => self.is_member(node).await.map(done_if),
+            StepAction::Leave { node } | StepAction::Unjoin { node } => {
+                self.is_member(node).await.map(|member| done_if(!member))
+            }
+            StepAction::Cordon { node } => self.is_cordoned(node).await.map(done_if),
+            StepAction::Uncordon { node } => self.is_cordoned(node).await.map(|cordoned| done_if(!cordoned)),
+            _ => Ok(Look::NotDone),
+        };
+        answer.unwrap_or_else(|why| Look::Unknown(why.0))
+    }
+
+    /// The node in the provider's list. A list that has become empty is no answer.
+    pub(super) async fn listed(&self, node: &NodeId) -> Result<Option<Machine>, Unanswered> {
+        let machines = self.hands.provider.list().await?;
+        if machines.is_empty() && self.found().is_some_and(|found| found.machines > 0) {
+            return Err(Unanswered("the provider lists no node at all, though it did before".into()));
+        }
+        Ok(machines.into_iter().find(|machine| &machine.id == node))
+    }
+
+    async fn is_member(&self, node: &NodeId) -> Result<bool, Unanswered> {
+        let seen = self.hands.datastore.inventory(None).await?;
+        if seen.members.is_empty() {
+            return Err(Unanswered("the cluster lists no member at all".into()));
+        }
+        Ok(seen.member(node).is_some())
+    }
+
+    async fn is_cordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
+        let seen = self.hands.datastore.inventory(None).await?;
+        seen.member(node).map(|m| m.cordoned).ok_or_else(|| Unanswered(format!("{node} is not a member")))
+    }
+
+    /// The machine as the journal has it: made by this operation, or found at its start.
+    pub(super) fn machine(&self, node: &NodeId) -> Option<Machine> {
+        let create = StepAction::Create { node: node.clone() };
+        let made = self.operation.steps.iter().find(|step| step.action == create);
+        let made = made.and_then(|step| serde_json::from_value(step.output.clone()?).ok());
+        made.or_else(|| self.found()?.machine).filter(|machine: &Machine| &machine.id == node)
+    }
+
+    async fn apply(&self, i: usize) -> Effect<Option<Value>> {
+        let step = &self.operation.steps[i];
+        let call = self.call(i);
+        let (provider, store) = (&self.hands.provider, &self.hands.datastore);
+        let effect = match &step.action {
+            StepAction::Create { node } => {
+                return match provider.create(&call, node, None).await {
+                    Effect::Done(machine) if machine.id != *node => {
+                        Effect::Unknown(format!("asked for {node}, the provider answered {}", machine.id))
+                    }
+                    other => other.map(|machine| Some(json!(machine))),
+                };
+            }
+            StepAction::Destroy { node } => match self.condemned(node).await {
+                Ok(machine) => provider.destroy(&call, &machine).await,
+                Err(why) => Effect::NoEffect(why),
+            },
+            StepAction::Join { node } => match self.machine(node) {
+                Some(machine) => store.join(&call, &machine).await,
+                None => Effect::NoEffect(format!("the journal does not know where {node} is")),
+            },
+            StepAction::Cordon { node } => store.cordon(&call, node).await,
+            StepAction::Uncordon { node } => store.uncordon(&call, node).await,
+            StepAction::Leave { node } => match &self.proof {
+                Some((proof, _)) if proof.node() == node => store.leave(&call, node, proof).await,
+                _ => Effect::NoEffect(format!("there is no proof that {node} is empty")),
+            },
+            StepAction::Unjoin { node } => store.unjoin(&call, node).await,
+            other => Effect::NoEffect(format!("{} is no effect", other.name())),
+        };
+        effect.map(|()| None)
+    }
+
+    pub(super) fn call(&self, i: usize) -> Call {
+        let step = &self.operation.steps[i];
+        Call {
+            pool: self.operation.pool.clone(),
+            operation: self.operation.id.clone(),
+            step: step.action.name(),
+            key: step.key.clone(),
+            fence: self.hands.journal.fence(),
+            deadline: step.deadline,
+        }
+    }
+
+    /// The very machine to be destroyed: as the provider lists it now, if it is still the same instance.
+    async fn condemned(&self, node: &NodeId) -> Result<Machine, String> {
+        let known = self.machine(node);
+        let listed = self.listed(node).await.map_err(|e| e.0)?;
+        match (known, listed) {
+            (Some(known), Some(listed)) if differ(&known, &listed) => {
+                Err(format!("{node} is another instance now ({:?}, was {:?})", listed.instance, known.instance))
+            }
+            (_, Some(listed)) => Ok(listed),
+            (Some(known), None) => Ok(known),
+            // A creation whose answer was lost: the name is all that is known of it.
+            (None, None) => {
+                Ok(Machine { id: node.clone(), address: String::new(), zone: None, instance: None, ready: None })
+            }
+        }
+    }
+
+    /// The last questions before an effect that cannot be taken back. Asked until answered or the deadline is over.
+    async fn may_act(&mut self, i: usize) -> Result<Result<(), String>, Halt> {
+        let holds_data = self.hands.datastore.holds_data();
+        match self.operation.steps[i].action.clone() {
+            StepAction::Leave { node } => {
+                if let Err(why) = self.read(|run| run.stands(&node)).await?.and_then(|stands| stands) {
+                    return Ok(Err(why));
+                }
+                let lasts = PROOF_LASTS.max(self.pace.probe);
+                let fresh =
+                    self.proof.as_ref().is_some_and(|(proof, at)| *proof.node() == node && at.elapsed() < lasts);
+                if !fresh {
+                    match self.new_proof(i, &node).await? {
+                        Ok(proof) => self.operation.steps[i].output = Some(proof),
+                        Err(why) => return Ok(Err(why)),
+                    }
+                }
+                Ok(Ok(()))
+            }
+            StepAction::Destroy { node } if holds_data => {
+                let member = self.read(|run| run.is_member(&node)).await?;
+                Ok(match member {
+                    Ok(false) => Ok(()),
+                    Ok(true) => Err(format!("{node} is still a member of the cluster")),
+                    Err(why) => Err(format!("nobody can say whether {node} is still a member: {why}")),
+                })
+            }
+            StepAction::Destroy { node } if self.operation.kind == Kind::ScaleDown => {
+                Ok(self.read(|run| run.stands(&node)).await?.and_then(|stands| stands))
+            }
+            _ => Ok(Ok(())),
+        }
+    }
+
+    /// Whether the decision still stands, and the node is still the one it was made about.
+    async fn stands(&self, node: &NodeId) -> Result<Result<(), String>, Unanswered> {
+        if let Err(why) = self.standing.still_stands(&self.operation).await {
+            return Ok(Err(why));
+        }
+        Ok(match (self.machine(node), self.listed(node).await?) {
+            (_, None) => Err(format!("the provider does not list {node} any more")),
+            (None, _) => Err(format!("the journal does not know {node}")),
+            (Some(known), Some(listed)) if differ(&known, &listed) => {
+                Err(format!("{node} is another instance than at the start"))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// Whether the operation may begin, and what it starts from.
+    pub(super) async fn examine(&self) -> Result<Result<Found, String>, Unanswered> {
+        if let Err(why) = self.standing.still_stands(&self.operation).await {
+            return Ok(Err(why));
+        }
+        let machines = self.hands.provider.list().await?;
+        let store = &self.hands.datastore;
+        let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
+        let mut found = Found { machines: machines.len(), machine: None, baseline: None };
+        for node in &self.operation.nodes {
+            let machine = machines.iter().find(|machine| machine.id == *node);
+            match self.operation.kind {
+                Kind::ScaleUp => {
+                    let member = seen.as_ref().is_some_and(|seen| seen.member(node).is_some());
+                    if machine.is_some() || member {
+                        return Ok(Err(format!("a node named {node} exists already")));
+                    }
+                }
+                Kind::ScaleDown => {
+                    let Some(machine) = machine else {
+                        return Ok(Err(format!("the provider does not list {node}")));
+                    };
+                    let last = machines.iter().max_by_key(|m| (plan::ordinal(&m.id), m.id.clone()));
+                    if self.hands.provider.victim() == Victim::Last && last != Some(machine) {
+                        return Ok(Err(format!("the provider can only take the last node away, not {node}")));
+                    }
+                    found.machine = Some(machine.clone());
+                    if let Some(seen) = &seen {
+                        if let Err(why) = plan_drain(seen, node) {
+                            return Ok(Err(why.to_string()));
+                        }
+                        found.baseline = Some(Baseline::of(seen, node));
+                    }
+                }
+                Kind::Replace | Kind::Rebalance => {}
+            }
+        }
+        Ok(Ok(found))
+    }
+}
+
+fn done_if(yes: bool) -> Look {
+    if yes { Look::Done(None) } else { Look::NotDone }
+}
+
+/// Two machines of one name that the platform tells apart.
+fn differ(known: &Machine, listed: &Machine) -> bool {
+    known.instance.is_some() && listed.instance.is_some() && known.instance != listed.instance
+}

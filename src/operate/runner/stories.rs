@@ -1,0 +1,618 @@
+//! Whole operations over a fake world, in paused time: what happens when all goes well, when each step fails, and when
+//! the controller dies at any instant.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fakes::{Fault, Mortal, World, node};
+use super::ledger::operation_entry;
+use super::{Hands, Operator, Pace, Report, Standing};
+use crate::clock::TokioClock;
+use crate::model::*;
+use crate::operate::plan::{self, Planning, plan};
+use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
+
+const SHARDS: u32 = 6;
+const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+/// Says yes until told otherwise.
+#[derive(Default)]
+struct Stands(Mutex<Option<String>>);
+
+#[async_trait]
+impl Standing for Stands {
+    async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
+        self.0.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+}
+
+/// One world with one controller after the other.
+struct Story {
+    world: Arc<World>,
+    journal: Arc<Mortal>,
+    standing: Arc<Stands>,
+    operator: Operator,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+fn operator(
+    world: &Arc<World>,
+    journal: &Arc<Mortal>,
+    standing: &Arc<Stands>,
+) -> (Operator, mpsc::UnboundedReceiver<Report>) {
+    let (send, reports) = mpsc::unbounded_channel();
+    let hands = Hands {
+        provider: world.clone(),
+        datastore: world.clone(),
+        journal: journal.clone(),
+        clock: TokioClock::starting_at(START),
+    };
+    let pace = Pace::of(Duration::from_secs(30), Duration::from_secs(60));
+    (Operator::new(hands, pace, standing.clone(), send), reports)
+}
+
+impl Story {
+    fn of(world: Arc<World>) -> Story {
+        let journal = Arc::new(Mortal { inner: MemoryJournal::new(), world: world.clone(), full: Mutex::new(0) });
+        let standing = Arc::new(Stands::default());
+        let (operator, reports) = operator(&world, &journal, &standing);
+        Story { world, journal, standing, operator, reports }
+    }
+
+    /// Three nodes, six shards with two copies each.
+    fn new() -> Story {
+        Story::of(World::new(3, SHARDS, 2))
+    }
+
+    async fn begin(&mut self, action: Action) {
+        self.operator.begin(planned(action), None).await.expect("a journal that opens");
+    }
+
+    /// The next controller, on the same journal and world.
+    async fn restart(&mut self) {
+        let inner = self.journal.inner.reopen();
+        self.journal = Arc::new(Mortal { inner, world: self.world.clone(), full: Mutex::new(0) });
+        (self.operator, self.reports) = operator(&self.world, &self.journal, &self.standing);
+        if let Some(open) = self.journal.open_operation(&"p".into()).await.expect("a journal") {
+            self.operator.resume(open);
+        }
+    }
+
+    /// Waits until the operation ends or is blocked.
+    async fn end(&mut self) -> Operation {
+        let end = async {
+            loop {
+                match self.reports.recv().await.expect("the runner ended without a word") {
+                    Report::Ended { operation } | Report::Blocked { operation } => return *operation,
+                    _ => {}
+                }
+            }
+        };
+        // Longer than all deadlines together: in paused time that costs nothing.
+        tokio::time::timeout(Duration::from_secs(100_000), end).await.expect("the operation never ended")
+    }
+
+    async fn step_seen(&mut self, name: &str, state: StepState) {
+        loop {
+            match self.reports.recv().await.expect("the runner ended without a word") {
+                Report::Step { step, .. } if step.action.name() == name && step.state == state => return,
+                Report::Ended { operation } => panic!("ended first: {operation:#?}"),
+                _ => {}
+            }
+        }
+    }
+
+    async fn audit(&self, kind: HistoryKind) -> Vec<String> {
+        let query = HistoryQuery { kind: Some(kind), limit: 1000, ..HistoryQuery::default() };
+        let rows = self.journal.history(&query).await.expect("a history");
+        rows.into_iter().rev().map(|row| row.summary).collect()
+    }
+
+    /// One line per audit row, after the invariants.
+    async fn told(&self) -> Vec<String> {
+        self.world.check(SHARDS).unwrap_or_else(|broken| panic!("{broken}\n{:#?}", self.world.ledger()));
+        let query = HistoryQuery { limit: 1000, ..HistoryQuery::default() };
+        self.journal.history(&query).await.expect("a history").into_iter().rev().map(|row| row.summary).collect()
+    }
+}
+
+/// What, action, call, its faults, the end, machines then.
+type Case<'a> = (&'static str, Action, &'static str, &'a [Fault], OperationState, usize);
+
+fn decision(action: Action) -> Decision {
+    Decision {
+        id: 1,
+        at: START,
+        mode: Mode::Active,
+        trigger: Some(Trigger::Threshold),
+        wanted: action.kind(),
+        action,
+        because: vec!["cpu_high 0.81 > 0.75, 2 of 2 checks".into()],
+        conditions: Vec::new(),
+        guards: Vec::new(),
+        would_change: String::new(),
+    }
+}
+
+fn planned(action: Action) -> Operation {
+    planned_for(action, true)
+}
+
+fn planned_for(action: Action, holds_data: bool) -> Operation {
+    let with = Planning {
+        id: OperationId("op".into()),
+        pool: "p".into(),
+        at: START,
+        who: "vecscale",
+        names: (4..10).map(node).collect(),
+        holds_data,
+        deadlines: Pace::of(Duration::from_secs(30), Duration::from_secs(60)).deadlines,
+    };
+    plan(&decision(action), with).expect("something to do")
+}
+
+fn up() -> Action {
+    Action::ScaleUp { nodes: 1, target: 4 }
+}
+
+fn down() -> Action {
+    Action::ScaleDown { node: node(3), target: 2 }
+}
+
+/// Four nodes, so that one can go while two copies of each shard find places.
+fn four() -> Story {
+    Story::of(World::new(4, SHARDS, 2))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_up_adds_a_node_and_gives_it_its_share() {
+    let mut story = Story::new();
+    story.begin(up()).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.shards_left, ended.bytes_left), (OperationState::Succeeded, 0, 0), "{ended:#?}");
+    insta::assert_snapshot!(story.told().await.join("\n"), @r"
+    scale_up of n4 began: cpu_high 0.81 > 0.75, 2 of 2 checks
+    create n4: done
+    join n4: done
+    move docs/5 from n3 to n4: done
+    move docs/3 from n1 to n4: done
+    move docs/0 from n2 to n4: done
+    scale_up of n4 succeeded: added n4; 3 shards moved
+    ");
+    insta::assert_snapshot!(story.world.ledger().join("\n"), @r"
+    create n4 #1
+    join n4 #2
+    move 5 n3>n4 #5
+    move 3 n1>n4 #6
+    move 0 n2>n4 #7
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_empties_a_node_proves_it_and_removes_it() {
+    let mut story = four();
+    story.begin(down()).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.shards_left, ended.bytes_left), (OperationState::Succeeded, 0, 0), "{ended:#?}");
+    assert_eq!(story.world.machines(), ["n1", "n2", "n4"]);
+    insta::assert_snapshot!(story.told().await.join("\n"), @r"
+    scale_down of n3 began: cpu_high 0.81 > 0.75, 2 of 2 checks
+    cordon n3: done
+    move docs/5 from n3 to n4: done
+    move docs/2 from n3 to n1: done
+    move docs/1 from n3 to n4: done
+    prove n3: done
+    leave n3: done
+    destroy n3: done
+    scale_down of n3 succeeded: removed n3; 3 shards moved
+    ");
+    let proof = ended.steps.iter().find(|s| s.action.name() == "prove").and_then(|s| s.output.clone());
+    assert_eq!(proof.expect("a proof")["witnesses"], json!(["n1", "n2", "n3", "n4"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_ends_as_it_should() {
+    use Fault::*;
+    use OperationState::*;
+    let late = Late(Duration::from_secs(7));
+    let much_later = Late(Duration::from_secs(3000));
+    let cases: [Case; 21] = [
+        ("create refused", up(), "create", &[Refuse; 3], Failed, 3),
+        ("create refused once", up(), "create", &[Refuse], Succeeded, 4),
+        ("create lost, nothing happened", up(), "create", &[Lose], Succeeded, 4),
+        ("create's answer lost", up(), "create", &[LoseAnswer], Succeeded, 4),
+        ("create comes late", up(), "create", &[late], Succeeded, 4),
+        ("create never comes", up(), "create", &[Lose; 3], Failed, 3),
+        ("create comes far too late", up(), "create", &[much_later; 3], Failed, 3),
+        ("create in progress a while", up(), "create", &[InProgress; 5], Succeeded, 4),
+        ("create hangs once", up(), "create", &[Hang], Succeeded, 4),
+        ("join refused", up(), "join", &[Refuse; 3], Failed, 3),
+        ("first move refused", up(), "move", &[Refuse; 3], Failed, 3),
+        ("a move refused once", up(), "move", &[Refuse], Succeeded, 4),
+        ("a move lost", up(), "move", &[Lose], Succeeded, 4),
+        ("cordon refused", down(), "cordon", &[Refuse; 3], Failed, 4),
+        ("cordon's answer lost", down(), "cordon", &[LoseAnswer], Succeeded, 3),
+        ("move refused while draining", down(), "move", &[Refuse; 3], Failed, 4),
+        ("leave refused", down(), "leave", &[Refuse; 3], Failed, 4),
+        ("leave's answer lost", down(), "leave", &[LoseAnswer], Succeeded, 3),
+        ("destroy refused at first", down(), "destroy", &[Refuse; 4], Succeeded, 3),
+        ("destroy's answer lost", down(), "destroy", &[LoseAnswer], Succeeded, 3),
+        ("list silent at first", down(), "list", &[Refuse; 5], Succeeded, 3),
+    ];
+    for (what, action, call, faults, state, machines) in cases {
+        let mut story = if action == up() { Story::new() } else { four() };
+        story.world.fault(call, faults);
+        story.begin(action).await;
+        let ended = story.end().await;
+        assert_eq!(ended.state, state, "{what}: {}\n{:#?}", ended.detail, story.world.ledger());
+        assert_eq!(story.world.machines().len(), machines, "{what}");
+        assert_eq!(story.world.cordoned(), 0, "{what}: left cordoned");
+        let told = story.told().await;
+        assert_eq!(story.audit(HistoryKind::Operation).await.len(), 2, "{what}: {told:#?}");
+        tokio::time::sleep(Duration::from_secs(4000)).await; // whatever was late has come by now
+        story.world.check(SHARDS).unwrap_or_else(|broken| panic!("{what}, later: {broken}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_unknown_is_blocked_and_looked_at_again_by_the_next_start() {
+    for (call, action, endless) in [("destroy", down(), Fault::Lose), ("leave", down(), Fault::Lose)] {
+        let mut story = four();
+        story.world.fault(call, &[endless; 20]);
+        story.begin(action).await;
+        let blocked = story.end().await;
+        assert_eq!(blocked.state, OperationState::Blocked, "{call}: {}", blocked.detail);
+        assert!(blocked.detail.contains("restart vecscale"), "{}", blocked.detail);
+        assert!(!blocked.state.is_final() && story.operator.running().is_none());
+    }
+    let mut story = four();
+    story.world.fault("destroy", &[Fault::Lose; 8]);
+    story.begin(down()).await;
+    assert_eq!(story.end().await.state, OperationState::Blocked);
+    // A person takes the machine away by hand.
+    story.world.take_away(3);
+    story.restart().await;
+    assert_eq!(story.end().await.state, OperationState::Succeeded);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_becomes_healthy_is_taken_away_again() {
+    let mut story = Story::new();
+    *story.world.ready.lock().unwrap() = false;
+    story.begin(up()).await;
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!(ended.detail, "join n4: n4 is not ready");
+    assert_eq!(story.world.machines(), ["n1", "n2", "n3"]);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_stuck_is_put_back() {
+    let mut story = four();
+    *story.world.flight.lock().unwrap() = None;
+    story.begin(down()).await;
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed, "{}", ended.detail);
+    assert_eq!((story.world.cordoned(), story.world.machines().len()), (0, 4));
+    assert!(story.world.ledger().iter().any(|line| line.starts_with("cancel")), "{:#?}", story.world.ledger());
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_leaves_without_proof() {
+    // The victim does not answer; a survivor does not answer.
+    for silent in [3, 1] {
+        let mut story = four();
+        story.world.silent.lock().unwrap().insert(node(silent));
+        story.begin(down()).await;
+        let ended = story.end().await;
+        assert_eq!(ended.state, OperationState::Failed, "n{silent}: {}", ended.detail);
+        assert!(ended.detail.contains("did not answer"), "{}", ended.detail);
+        assert!(!story.world.ledger().iter().any(|line| line.starts_with("leave")), "{:#?}", story.world.ledger());
+        assert_eq!(story.world.cordoned(), 0);
+        story.told().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_comes_back_after_the_drain_holds_the_node() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("drain", StepState::Done).await;
+    story.world.put_shard_back(7, 3);
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed);
+    assert!(ended.detail.contains("still holds docs/7"), "{}", ended.detail);
+    assert_eq!(story.world.machines().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_no_longer_stands_is_not_carried_out() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("drain", StepState::Done).await;
+    *story.standing.0.lock().unwrap() = Some("n1 has become unhealthy".into());
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, "leave n3: n1 has become unhealthy"));
+    assert_eq!((story.world.machines().len(), story.world.cordoned()), (4, 0));
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_stops_after_the_transfer_in_flight() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("move", StepState::Intent).await;
+    assert!(story.operator.cancel("load rises"));
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Cancelled, "cancelled: load rises"));
+    assert_eq!(plan::moved(&ended).count(), 1, "the shard in flight arrives and stays");
+    assert_eq!(story.world.cordoned(), 0);
+    story.told().await;
+
+    let mut story = Story::new();
+    story.begin(up()).await;
+    story.step_seen("join", StepState::Intent).await;
+    story.operator.cancel("enough");
+    assert_eq!(story.end().await.state, OperationState::Cancelled);
+    assert_eq!(story.world.machines().len(), 3, "before the first shard it is undone");
+    story.told().await;
+
+    let mut story = Story::of(World::new(2, SHARDS, 1));
+    story.begin(up()).await;
+    story.step_seen("move", StepState::Intent).await;
+    story.operator.cancel("enough");
+    assert_eq!(story.end().await.state, OperationState::Partial);
+    assert_eq!(story.world.machines().len(), 3, "after it the node stays");
+    story.told().await;
+
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("leave", StepState::Done).await;
+    story.operator.cancel("too late");
+    assert_eq!(story.end().await.state, OperationState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_holds_the_operation_and_loses_nothing() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("cordon", StepState::Done).await;
+    let before = story.world.ledger().len();
+    *story.journal.full.lock().unwrap() = 20;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(story.world.ledger().len(), before, "no effect without a record");
+    assert_eq!(story.end().await.state, OperationState::Succeeded);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_was_overtaken_acts_no_more() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("cordon", StepState::Done).await;
+    let _newer = story.journal.inner.reopen();
+    while story.operator.running().is_some() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(story.world.machines().len(), 4);
+    assert!(story.world.ledger().iter().all(|line| !line.starts_with("leave")), "{:#?}", story.world.ledger());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_parks_and_the_next_start_goes_on() {
+    let mut story = four();
+    story.begin(down()).await;
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let before = Instant::now();
+        story.operator.stop().await;
+        assert!(before.elapsed() < Duration::from_secs(1), "a stop waits for nothing");
+        story.restart().await;
+    }
+    if story.operator.running().is_some() {
+        story.end().await;
+    }
+    let ended = story.journal.operation(&OperationId("op".into())).await.expect("a journal").expect("an operation");
+    assert_eq!(ended.state, OperationState::Succeeded, "{}", ended.detail);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_at_once_and_a_second_operation_refused() {
+    let mut story = Story::new();
+    story.begin(Action::ScaleUp { nodes: 2, target: 5 }).await;
+    let second = Operation { id: OperationId("op2".into()), ..planned(down()) };
+    let refused = story.operator.hands.journal.open(&second, None, operation_entry(&second, "began", "")).await;
+    assert!(matches!(refused, Err(JournalError::OperationOpen(id)) if &*id.0 == "op"));
+    assert_eq!(story.end().await.state, OperationState::Succeeded);
+    assert_eq!(story.world.machines().len(), 5);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_without_data_come_and_go_without_shards() {
+    let world = || {
+        let mut world = World::new(3, 0, 1);
+        Arc::get_mut(&mut world).expect("not shared yet").data = false;
+        world
+    };
+    let cases: [Case; 7] = [
+        ("up", up(), "", &[], OperationState::Succeeded, 4),
+        ("create lost", up(), "create", &[Fault::LoseAnswer], OperationState::Succeeded, 4),
+        ("create refused", up(), "create", &[Fault::Refuse; 3], OperationState::Failed, 3),
+        ("down", down(), "", &[], OperationState::Succeeded, 2),
+        ("destroy lost", down(), "destroy", &[Fault::LoseAnswer], OperationState::Succeeded, 2),
+        ("destroy refused", down(), "destroy", &[Fault::Refuse; 3], OperationState::Failed, 3),
+        ("destroy unknown", down(), "destroy", &[Fault::Lose; 3], OperationState::Blocked, 3),
+    ];
+    for (what, action, call, faults, state, machines) in cases {
+        let mut story = Story::of(world());
+        story.world.fault(call, faults);
+        story.operator.begin(planned_for(action, false), None).await.expect("a journal that opens");
+        let ended = story.end().await;
+        assert_eq!((ended.state, story.world.machines().len()), (state, machines), "{what}: {}", ended.detail);
+        let own = ["create", "join", "destroy"];
+        assert!(story.world.ledger().iter().all(|line| own.iter().any(|call| line.starts_with(call))), "{what}");
+    }
+    for action in [up(), down()] {
+        let mut first = 1;
+        while {
+            let mut story = Story::of(world());
+            let died = runs_or_dies(&mut story, Some(planned_for(action.clone(), false)), Some(first)).await;
+            after_crashes(&format!("{action:?} without data, dies at {first}"), &mut story).await;
+            died
+        } {
+            first += 1;
+        }
+        assert!(first > 8, "only {first} instants");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_evens_out_and_keeps_what_it_moved() {
+    let mut story = Story::of(World::new(3, SHARDS, 1));
+    story.world.pile_up(1);
+    story.begin(Action::Rebalance {}).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Succeeded, "4 shards moved"));
+    story.told().await;
+
+    let mut story = Story::of(World::new(3, SHARDS, 1));
+    story.world.pile_up(1);
+    story.begin(Action::Rebalance {}).await;
+    story.step_seen("move", StepState::Done).await;
+    story.world.fault("move", &[Fault::Refuse; 3]);
+    assert_eq!(story.end().await.state, OperationState::Partial);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_goes_on_over_restarts_with_the_journal_on_disk() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let (world, standing) = (World::new(4, SHARDS, 2), Arc::new(Stands::default()));
+    for start in 1..100 {
+        let clock = TokioClock::starting_at(START);
+        // The start before may still be busy dying.
+        let journal = loop {
+            match SqliteJournal::open(dir.path(), &*clock) {
+                Ok((journal, _)) => break Arc::new(journal),
+                Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let (send, mut reports) = mpsc::unbounded_channel();
+        let hands =
+            Hands { provider: world.clone(), datastore: world.clone(), journal: journal.clone(), clock: clock.clone() };
+        let pace = Pace::of(Duration::from_secs(30), Duration::from_secs(60));
+        let mut operator = Operator::new(hands, pace, standing.clone(), send);
+        match journal.open_operation(&"p".into()).await.expect("readable") {
+            None if start == 1 => operator.begin(planned(down()), None).await.expect("a new operation"),
+            None => break,
+            Some(open) => operator.resume(open),
+        }
+        // Each start lives for three reports, then is gone without a word.
+        for _ in 0..3 {
+            if reports.recv().await.is_none_or(|report| matches!(report, Report::Ended { .. })) {
+                break;
+            }
+        }
+    }
+    world.check(SHARDS).unwrap_or_else(|broken| panic!("{broken}\n{:#?}", world.ledger()));
+    assert_eq!(world.machines(), ["n1", "n2", "n4"]);
+    let journal = SqliteJournal::open_read_only(dir.path()).expect("a journal");
+    let query = HistoryQuery { kind: Some(HistoryKind::Step), limit: 100, ..HistoryQuery::default() };
+    assert_eq!(journal.history(&query).await.expect("readable").len(), 7, "cordon, 3 moves, proof, leave, destroy");
+}
+
+/// Runs until the end or the crash that is armed; says whether it crashed.
+async fn runs_or_dies(story: &mut Story, begins: Option<Operation>, dies_at: Option<u32>) -> bool {
+    story.world.crash.arm(dies_at);
+    let world = story.world.clone();
+    let life = async {
+        match begins {
+            Some(operation) => story.operator.begin(operation, None).await.expect("a journal that opens"),
+            None => story.restart().await,
+        }
+        if story.operator.running().is_some() {
+            story.end().await;
+        }
+    };
+    let died = tokio::select! {
+        () = life => false,
+        () = world.crash.happened.notified() => true,
+    };
+    world.crash.arm(None);
+    died
+}
+
+async fn after_crashes(what: &str, story: &mut Story) {
+    runs_or_dies(story, None, None).await;
+    let operations = story.journal.operations(&"p".into(), 10, None).await.expect("a journal");
+    for operation in &operations {
+        assert!(operation.state.is_final(), "{what}: {operation:#?}\n{:#?}", story.world.ledger());
+        assert_eq!(story.audit(HistoryKind::Operation).await.len(), 2, "{what}");
+    }
+    story.world.check(SHARDS).unwrap_or_else(|broken| panic!("{what}: {broken}\n{:#?}", story.world.ledger()));
+    assert_eq!(story.world.cordoned(), 0, "{what}: left cordoned");
+    let mut rows = story.audit(HistoryKind::Step).await;
+    let all = rows.len();
+    rows.sort();
+    rows.dedup();
+    assert_eq!(rows.len(), all, "{what}: an effect was told twice: {rows:#?}");
+}
+
+/// The controller dies at every write and every effect, once; then at each of them and again at every one after it.
+async fn dies_everywhere(name: &str, fresh: impl Fn() -> Story, action: Action, twice: bool) {
+    for first in 1.. {
+        let mut story = fresh();
+        let died = runs_or_dies(&mut story, Some(planned(action.clone())), Some(first)).await;
+        after_crashes(&format!("{name}, dies at {first}"), &mut story).await;
+        if !died {
+            assert!(first > 20, "{name}: only {first} instants");
+            return;
+        }
+        for second in 1.. {
+            let mut story = fresh();
+            runs_or_dies(&mut story, Some(planned(action.clone())), Some(first)).await;
+            let died = twice && runs_or_dies(&mut story, None, Some(second)).await;
+            if !died {
+                break;
+            }
+            after_crashes(&format!("{name}, dies at {first} and {second}"), &mut story).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_up_survives_death_at_any_instant() {
+    dies_everywhere("up", Story::new, up(), true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_survives_death_at_any_instant() {
+    dies_everywhere("down", four, down(), true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_survives_death_at_any_instant() {
+    let unhealthy = || {
+        let story = Story::new();
+        *story.world.ready.lock().unwrap() = false;
+        story
+    };
+    dies_everywhere("undone up", unhealthy, up(), false).await;
+    let refused = || {
+        let story = four();
+        story.world.fault("leave", &[Fault::Refuse; 30]);
+        story
+    };
+    dies_everywhere("undone down", refused, down(), false).await;
+}

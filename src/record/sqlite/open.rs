@@ -1,0 +1,181 @@
+//! Storage path -> an open, checked SQLite connection: lock, file modes, schema, integrity.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::record::JournalError;
+
+/// Marks the file as ours ("vscl").
+const APPLICATION_ID: i64 = 0x7673_636c;
+/// Counts up with every change of the tables below.
+const SCHEMA_VERSION: i64 = 1;
+/// The WAL file is cut back to this size after a checkpoint.
+const WAL_LIMIT_BYTES: i64 = 16 << 20;
+
+const SCHEMA: &str = "
+CREATE TABLE start(id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL, at INTEGER NOT NULL) STRICT;
+INSERT INTO start VALUES (1, 0, 0);
+CREATE TABLE state(
+  pool TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (pool, name)
+) STRICT;
+CREATE TABLE decision(
+  pool TEXT NOT NULL, id INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (pool, id)
+) STRICT;
+CREATE TABLE operation(
+  id TEXT NOT NULL PRIMARY KEY, pool TEXT NOT NULL, is_open INTEGER NOT NULL, fence INTEGER NOT NULL,
+  head TEXT NOT NULL, step_order TEXT NOT NULL, sum INTEGER NOT NULL
+) STRICT;
+-- The database itself forbids two open operations.
+CREATE UNIQUE INDEX one_open_operation ON operation(pool) WHERE is_open = 1;
+CREATE INDEX operations_of_pool ON operation(pool, id);
+CREATE TABLE step(
+  operation TEXT NOT NULL REFERENCES operation(id), seq INTEGER NOT NULL, key TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL, fence INTEGER NOT NULL, body TEXT NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (operation, seq)
+) STRICT;
+CREATE TABLE request_key(
+  pool TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (pool, key)
+) STRICT;
+CREATE TABLE history(
+  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, pool TEXT NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL,
+  summary TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT;
+CREATE TABLE rollup(
+  pool TEXT NOT NULL, start INTEGER NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
+  max REAL NOT NULL, PRIMARY KEY (pool, start, name)
+) STRICT, WITHOUT ROWID;
+";
+
+fn file(storage: &Path) -> PathBuf {
+    storage.join("vecscale.db")
+}
+
+fn unwritable(path: &Path, error: impl std::fmt::Display) -> JournalError {
+    JournalError::Unwritable(format!("{}: {error}", path.display()))
+}
+
+fn damaged(path: &Path, what: impl std::fmt::Display) -> JournalError {
+    JournalError::Unreadable(format!(
+        "{path} is damaged ({what}); nothing was changed\n    hint: restore it from a backup; or look whether an \
+         operation was under way, move {path} aside with its -wal and -shm, and start with an empty history",
+        path = path.display()
+    ))
+}
+
+/// Makes the storage path (0700) and takes the lock that one controller holds for its whole life.
+pub fn lock(storage: &Path) -> Result<File, JournalError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(storage);
+    made.map_err(|e| unwritable(storage, e))?;
+    let path = storage.join("lock");
+    let mut file = private().truncate(false).open(&path).map_err(|e| unwritable(&path, e))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        let _ = file.take(20).read_to_string(&mut pid); // who it is, is a courtesy
+        let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_string() };
+        return Err(JournalError::InUse { storage: storage.into(), pid });
+    }
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|e| unwritable(&path, e))?;
+    Ok(file)
+}
+
+/// A file that only we may read, and no link to elsewhere.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    options
+}
+
+/// Opens the journal for writing, makes it if there is none; `true` if it was made.
+pub fn writable(storage: &Path) -> Result<(Connection, bool), JournalError> {
+    let path = file(storage);
+    let created = !path.exists();
+    if created {
+        create(storage, &path)?;
+    }
+    // WAL and shm take the modes of the file they belong to.
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|e| unwritable(&path, e))?;
+    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    check(&connection, &path)?;
+    durable(&connection).map_err(|e| unwritable(&path, e))?;
+    Ok((connection, created))
+}
+
+/// Opens the journal for reading beside a running controller.
+pub fn read_only(storage: &Path) -> Result<Connection, JournalError> {
+    let path = file(storage);
+    if !path.exists() {
+        return Err(JournalError::Unreadable(format!("there is no journal at {}", path.display())));
+    }
+    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    check(&connection, &path)?;
+    Ok(connection)
+}
+
+/// Makes the journal under another name and renames it when it is whole: a start that breaks off here leaves no file
+/// that could be taken for an empty journal.
+fn create(storage: &Path, path: &Path) -> Result<(), JournalError> {
+    let wal = storage.join("vecscale.db-wal");
+    if fs::metadata(&wal).is_ok_and(|found| found.len() > 0) {
+        return Err(damaged(path, format!("it is gone, but {} is there", wal.display())));
+    }
+    let fresh = storage.join("vecscale.db.new");
+    let _ = fs::remove_file(&fresh); // left over from a start that broke off
+    private().create_new(true).open(&fresh).map_err(|e| unwritable(&fresh, e))?;
+    let filled = connect(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE)?.execute_batch(&format!(
+        "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    ));
+    filled.map_err(|e| unwritable(&fresh, e))?;
+    fs::rename(&fresh, path).map_err(|e| unwritable(path, e))?;
+    File::open(storage).and_then(|dir| dir.sync_all()).map_err(|e| unwritable(storage, e))
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // SQLite refuses links anywhere in the path; those above the storage path are the owner's own affair.
+    let whole = path.parent().and_then(|dir| dir.canonicalize().ok()).zip(path.file_name());
+    let whole = whole.map_or_else(|| path.to_path_buf(), |(dir, name)| dir.join(name));
+    let connection = Connection::open_with_flags(whole, flags).map_err(|e| damaged(path, e))?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(|e| damaged(path, e))?;
+    Ok(connection)
+}
+
+fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, pragma, |row| row.get(0))
+}
+
+/// Ours, whole, and of a version that we know.
+fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    if fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+        return Err(damaged(path, "it is empty"));
+    }
+    let read = |pragma| number(connection, pragma).map_err(|e| damaged(path, e));
+    if read("application_id")? != APPLICATION_ID {
+        return Err(damaged(path, "it is no journal of vecscale"));
+    }
+    let version = read("user_version")?;
+    if version > SCHEMA_VERSION {
+        return Err(JournalError::Unreadable(format!(
+            "{} was written by a newer vecscale (schema {version}, this one knows {SCHEMA_VERSION})\n    \
+             hint: start the newer one again; nothing was changed",
+            path.display()
+        )));
+    }
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged(path, e))?;
+    if found != "ok" || version < SCHEMA_VERSION { Err(damaged(path, found)) } else { Ok(()) }
+}
+
+/// A commit is on disk when it returns; read back, because SQLite ignores what it does not know.
+fn durable(connection: &Connection) -> rusqlite::Result<()> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")?;
+    connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}"), [], |_| Ok(()))?;
+    let set = mode == "wal" && number(connection, "synchronous")? == 2 && number(connection, "foreign_keys")? == 1;
+    if set { Ok(()) } else { Err(rusqlite::Error::ExecuteReturnedResults) }
+}
