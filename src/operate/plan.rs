@@ -214,3 +214,128 @@ pub fn ordinal(node: &NodeId) -> Option<u64> {
     // A number of more than 15 digits is a hash or a time, not an ordinal.
     (1..=15).contains(&digits).then(|| node.as_str()[node.as_str().len() - digits..].parse().ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Mode, ShardId};
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).expect("a name")
+    }
+
+    fn planned(action: Action, holds_data: bool) -> Option<Operation> {
+        let decision = Decision {
+            id: 3,
+            at: Timestamp::from_millis(0),
+            mode: Mode::Active,
+            action,
+            trigger: None,
+            wanted: None,
+            because: Vec::new(),
+            conditions: Vec::new(),
+            guards: Vec::new(),
+            would_change: String::new(),
+        };
+        let with = Planning {
+            id: OperationId("op".into()),
+            pool: "p".into(),
+            at: Timestamp::from_millis(0),
+            who: "cli",
+            names: vec![node("p-4"), node("p-5")],
+            holds_data,
+            deadlines: Deadlines::of(Duration::from_secs(60), Duration::from_secs(30)),
+        };
+        plan(&decision, with)
+    }
+
+    fn steps(operation: &Operation) -> String {
+        operation.steps.iter().map(|step| step.action.name()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_kind_of_work_has_its_steps() {
+        let down = || Action::ScaleDown { node: node("p-1"), target: 2 };
+        let up = |nodes| Action::ScaleUp { nodes, target: 3 + nodes };
+        let cases = [
+            (up(1), true, "validate create join rebalance settle"),
+            (up(2), true, "validate create join create join rebalance settle"),
+            (up(1), false, "validate create join settle"),
+            (down(), true, "validate cordon drain prove leave destroy settle"),
+            (down(), false, "validate destroy settle"),
+            (Action::Rebalance {}, true, "validate rebalance settle"),
+        ];
+        for (action, holds_data, expected) in cases {
+            let operation = planned(action, holds_data).expect("something to do");
+            assert_eq!(steps(&operation), expected);
+            let keys: Vec<_> = operation.steps.iter().map(|step| step.key.clone()).collect();
+            assert_eq!(keys, (0..keys.len()).map(|n| format!("op/{n}")).collect::<Vec<_>>());
+        }
+        assert_eq!(planned(Action::Hold, true), None);
+    }
+
+    #[test]
+    fn only_what_was_begun_is_undone_and_only_before_the_point_of_no_return() {
+        let relocation = Move {
+            shard: ShardId { collection: "docs".into(), shard: 0 },
+            from: node("p-1"),
+            to: node("p-4"),
+            bytes: 1,
+            vectors: 1,
+        };
+        let mut up = planned(Action::ScaleUp { nodes: 1, target: 4 }, true).expect("an operation");
+        assert_eq!(undo(&up, true), []);
+        up.steps[1].state = StepState::Unknown;
+        assert_eq!(undo(&up, true), [StepAction::Destroy { node: node("p-4") }]);
+        (up.steps[2].state, up.steps[2].attempts) = (StepState::Failed, 1);
+        let both = [StepAction::Unjoin { node: node("p-4") }, StepAction::Destroy { node: node("p-4") }];
+        assert_eq!((undo(&up, true), can_undo(&up)), (both.to_vec(), true));
+        up.steps[1].state = StepState::Failed;
+        assert_eq!(undo(&up, true), [], "a creation that had no effect leaves nothing to destroy");
+        let deadlines = Deadlines::of(Duration::from_secs(60), Duration::from_secs(30));
+        let place = add_step(&mut up, StepAction::Move(relocation), &deadlines, Some(3));
+        assert_eq!((place, steps(&up)), (4, "validate create join rebalance move settle".to_string()));
+        assert_eq!(up.steps[place].key, "op/5", "keys never change");
+        for (state, undoable) in [
+            (StepState::Waiting, true),
+            (StepState::Intent, false),
+            (StepState::Done, false),
+            (StepState::Failed, true),
+        ] {
+            up.steps[place].state = state;
+            assert_eq!(can_undo(&up), undoable, "{state:?}");
+        }
+
+        let mut down = planned(Action::ScaleDown { node: node("p-1"), target: 2 }, true).expect("an operation");
+        for i in 0..4 {
+            down.steps[i].state = StepState::Done;
+        }
+        assert_eq!((undo(&down, true), can_undo(&down)), (vec![StepAction::Uncordon { node: node("p-1") }], true));
+        for state in [StepState::Intent, StepState::Unknown, StepState::Done] {
+            down.steps[4].state = state;
+            assert!(!can_undo(&down), "leave {state:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_never_given_twice() {
+        let pool: PoolName = "p".into();
+        // known names, highest used, how many; names, then highest used
+        type Case = (&'static [&'static str], u64, u32, &'static [&'static str], u64);
+        let cases: [Case; 6] = [
+            (&[], 0, 1, &["p-1"], 1),
+            (&["p-1", "p-3"], 0, 2, &["p-4", "p-5"], 5),
+            (&["p-1"], 7, 1, &["p-8"], 8),
+            (&["qdrant-0", "qdrant-12"], 0, 1, &["p-13"], 13),
+            (&["n9"], 0, 1, &["p-10"], 10),
+            (&["host-99999999999999999999"], 0, 1, &["p-1"], 1),
+        ];
+        for (known, used, count, names, now_used) in cases {
+            let known: Vec<NodeId> = known.iter().map(|name| node(name)).collect();
+            let expected: Vec<NodeId> = names.iter().map(|name| node(name)).collect();
+            assert_eq!(new_names(&pool, &known, used, count), (expected, now_used), "{known:?}, {used} used");
+        }
+        let long: PoolName = "p".repeat(63).into();
+        assert_eq!(new_names(&long, [], 0, 1).0.len(), 1, "a long pool name still gives a legal one");
+    }
+}

@@ -4,7 +4,6 @@
 mod open;
 mod store;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -25,11 +24,10 @@ pub struct OpenReport {
     pub fence: u64,
 }
 
-/// One start's hold on the journal. The lock on the storage path lives as long as this.
+/// One start's hold on the journal. The lock on the storage path is held until this is gone and its last write done.
 pub struct SqliteJournal {
     fence: u64,
     store: Arc<Mutex<Store>>,
-    _lock: Option<File>,
 }
 
 impl SqliteJournal {
@@ -41,9 +39,9 @@ impl SqliteJournal {
     pub fn open(storage: &Path, clock: &dyn Clock) -> Result<(SqliteJournal, OpenReport), JournalError> {
         let lock = open::lock(storage)?;
         let (connection, created) = open::writable(storage)?;
-        let mut store = Store::new(connection);
+        let mut store = Store::new(connection, Some(lock));
         let fence = store.take_over(clock.now())?;
-        let journal = SqliteJournal { fence, store: Arc::new(Mutex::new(store)), _lock: Some(lock) };
+        let journal = SqliteJournal { fence, store: Arc::new(Mutex::new(store)) };
         Ok((journal, OpenReport { created, fence }))
     }
 
@@ -52,8 +50,8 @@ impl SqliteJournal {
     /// # Errors
     /// [`JournalError::Unreadable`] when there is none, or it is damaged.
     pub fn open_read_only(storage: &Path) -> Result<SqliteJournal, JournalError> {
-        let store = Store::new(open::read_only(storage)?);
-        Ok(SqliteJournal { fence: 0, store: Arc::new(Mutex::new(store)), _lock: None })
+        let store = Store::new(open::read_only(storage)?, None);
+        Ok(SqliteJournal { fence: 0, store: Arc::new(Mutex::new(store)) })
     }
 
     /// SQLite blocks, so each call has a blocking thread for its time; a call once begun is finished even if the

@@ -142,6 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_ready_when_it_answers_below_500_and_the_provider_agrees() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let closed = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             format!("http://{}", listener.local_addr().expect("an address"))
@@ -157,7 +158,7 @@ mod tests {
             let id = NodeId::new("n1").expect("a name");
             let machine = Machine { id, address, zone: None, instance: None, ready };
             let provider = Arc::new(NoProvider::new(vec![machine.clone()]));
-            let store = NoDatastore::new(provider, crate::http::client(|builder| builder).expect("a client"), "/metrics".into());
+            let store = NoDatastore::new(provider, reqwest::Client::new(), "/metrics".into());
             assert_eq!(store.ready(&machine).await.ok(), expected, "{what}");
             assert_eq!(store.inventory(None).await.expect("a list").members.len(), 1);
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Halt, Outcome, PROOF_LASTS, Run};
+use super::ledger::advance;
+use super::work::{Halt, Outcome, Run};
 use crate::model::{Kind, Machine, NodeId, OperationState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect, Unanswered, Victim};
 use crate::operate::plan;
@@ -23,6 +24,9 @@ const LOOKS: u32 = 30;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How much longer than its deadline a driver may take to give up by itself.
 const MARGIN: Duration = Duration::from_secs(20);
+
+/// How old a proof may be when the node leaves.
+const PROOF_LASTS: Duration = Duration::from_secs(30);
 
 /// What validation found; the later steps rely on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,7 +128,7 @@ impl Run {
 
     async fn lose(&mut self, i: usize, why: &str) -> Result<(), Halt> {
         let step = &mut self.operation.steps[i];
-        super::advance(step, StepEvent::Lost);
+        advance(step, StepEvent::Lost);
         step.error = Some(why.to_string());
         self.write(Some(i), None).await
     }

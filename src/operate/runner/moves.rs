@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::{Halt, Outcome, Report, Run};
+use super::Report;
+use super::work::{Halt, Outcome, Run};
 use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::Effect;
 use crate::operate::plan::{self, add_step};

@@ -1,14 +1,21 @@
 //! Whole operations over a fake world, in paused time: what happens when all goes well, when each step fails, and when
 //! the controller dies at any instant.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::fakes::{Fault, Mortal, World, node};
-use super::*;
+use super::ledger::operation_entry;
+use super::{Hands, Operator, Pace, Report, Standing};
 use crate::clock::TokioClock;
 use crate::model::*;
-use crate::operate::plan::{Planning, plan};
-use crate::record::{HistoryQuery, MemoryJournal};
+use crate::operate::plan::{self, Planning, plan};
+use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
 
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -114,6 +121,9 @@ impl Story {
     }
 }
 
+/// What, action, call, its faults, the end, machines then.
+type Case<'a> = (&'static str, Action, &'static str, &'a [Fault], OperationState, usize);
+
 fn decision(action: Action) -> Decision {
     Decision {
         id: 1,
@@ -130,13 +140,17 @@ fn decision(action: Action) -> Decision {
 }
 
 fn planned(action: Action) -> Operation {
+    planned_for(action, true)
+}
+
+fn planned_for(action: Action, holds_data: bool) -> Operation {
     let with = Planning {
         id: OperationId("op".into()),
         pool: "p".into(),
         at: START,
         who: "vecscale",
         names: (4..10).map(node).collect(),
-        holds_data: true,
+        holds_data,
         deadlines: Pace::of(Duration::from_secs(30), Duration::from_secs(60)).deadlines,
     };
     plan(&decision(action), with).expect("something to do")
@@ -207,9 +221,7 @@ async fn each_failure_ends_as_it_should() {
     use OperationState::*;
     let late = Late(Duration::from_secs(7));
     let much_later = Late(Duration::from_secs(3000));
-    // what, action, call, faults, the end, machines
-    type Case<'a> = (&'a str, Action, &'a str, &'a [Fault], OperationState, usize);
-    let cases: [Case<'static>; 21] = [
+    let cases: [Case; 21] = [
         ("create refused", up(), "create", &[Refuse; 3], Failed, 3),
         ("create refused once", up(), "create", &[Refuse], Succeeded, 4),
         ("create lost, nothing happened", up(), "create", &[Lose], Succeeded, 4),
@@ -423,6 +435,101 @@ async fn two_nodes_at_once_and_a_second_operation_refused() {
     assert_eq!(story.end().await.state, OperationState::Succeeded);
     assert_eq!(story.world.machines().len(), 5);
     story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_without_data_come_and_go_without_shards() {
+    let world = || {
+        let mut world = World::new(3, 0, 1);
+        Arc::get_mut(&mut world).expect("not shared yet").data = false;
+        world
+    };
+    let cases: [Case; 7] = [
+        ("up", up(), "", &[], OperationState::Succeeded, 4),
+        ("create lost", up(), "create", &[Fault::LoseAnswer], OperationState::Succeeded, 4),
+        ("create refused", up(), "create", &[Fault::Refuse; 3], OperationState::Failed, 3),
+        ("down", down(), "", &[], OperationState::Succeeded, 2),
+        ("destroy lost", down(), "destroy", &[Fault::LoseAnswer], OperationState::Succeeded, 2),
+        ("destroy refused", down(), "destroy", &[Fault::Refuse; 3], OperationState::Failed, 3),
+        ("destroy unknown", down(), "destroy", &[Fault::Lose; 3], OperationState::Blocked, 3),
+    ];
+    for (what, action, call, faults, state, machines) in cases {
+        let mut story = Story::of(world());
+        story.world.fault(call, faults);
+        story.operator.begin(planned_for(action, false), None).await.expect("a journal that opens");
+        let ended = story.end().await;
+        assert_eq!((ended.state, story.world.machines().len()), (state, machines), "{what}: {}", ended.detail);
+        let own = ["create", "join", "destroy"];
+        assert!(story.world.ledger().iter().all(|line| own.iter().any(|call| line.starts_with(call))), "{what}");
+    }
+    for action in [up(), down()] {
+        let mut first = 1;
+        while {
+            let mut story = Story::of(world());
+            let died = runs_or_dies(&mut story, Some(planned_for(action.clone(), false)), Some(first)).await;
+            after_crashes(&format!("{action:?} without data, dies at {first}"), &mut story).await;
+            died
+        } {
+            first += 1;
+        }
+        assert!(first > 8, "only {first} instants");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_evens_out_and_keeps_what_it_moved() {
+    let mut story = Story::of(World::new(3, SHARDS, 1));
+    story.world.pile_up(1);
+    story.begin(Action::Rebalance {}).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Succeeded, "4 shards moved"));
+    story.told().await;
+
+    let mut story = Story::of(World::new(3, SHARDS, 1));
+    story.world.pile_up(1);
+    story.begin(Action::Rebalance {}).await;
+    story.step_seen("move", StepState::Done).await;
+    story.world.fault("move", &[Fault::Refuse; 3]);
+    assert_eq!(story.end().await.state, OperationState::Partial);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_goes_on_over_restarts_with_the_journal_on_disk() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let (world, standing) = (World::new(4, SHARDS, 2), Arc::new(Stands::default()));
+    for start in 1..100 {
+        let clock = TokioClock::starting_at(START);
+        // The start before may still be busy dying.
+        let journal = loop {
+            match SqliteJournal::open(dir.path(), &*clock) {
+                Ok((journal, _)) => break Arc::new(journal),
+                Err(JournalError::InUse { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let (send, mut reports) = mpsc::unbounded_channel();
+        let hands =
+            Hands { provider: world.clone(), datastore: world.clone(), journal: journal.clone(), clock: clock.clone() };
+        let pace = Pace::of(Duration::from_secs(30), Duration::from_secs(60));
+        let mut operator = Operator::new(hands, pace, standing.clone(), send);
+        match journal.open_operation(&"p".into()).await.expect("readable") {
+            None if start == 1 => operator.begin(planned(down()), None).await.expect("a new operation"),
+            None => break,
+            Some(open) => operator.resume(open),
+        }
+        // Each start lives for three reports, then is gone without a word.
+        for _ in 0..3 {
+            if reports.recv().await.is_none_or(|report| matches!(report, Report::Ended { .. })) {
+                break;
+            }
+        }
+    }
+    world.check(SHARDS).unwrap_or_else(|broken| panic!("{broken}\n{:#?}", world.ledger()));
+    assert_eq!(world.machines(), ["n1", "n2", "n4"]);
+    let journal = SqliteJournal::open_read_only(dir.path()).expect("a journal");
+    let query = HistoryQuery { kind: Some(HistoryKind::Step), limit: 100, ..HistoryQuery::default() };
+    assert_eq!(journal.history(&query).await.expect("readable").len(), 7, "cordon, 3 moves, proof, leave, destroy");
 }
 
 /// Runs until the end or the crash that is armed; says whether it crashed.

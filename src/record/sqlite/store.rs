@@ -1,5 +1,7 @@
 //! The journal's questions and answers as SQL, blocking. Every write is one transaction that checks the fence first.
 
+use std::fs::File;
+
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -14,6 +16,7 @@ pub struct Store {
     connection: Connection,
     /// 0 until taken over: no write then.
     fence: i64,
+    _lock: Option<File>,
 }
 
 /// What went wrong inside a transaction.
@@ -72,8 +75,9 @@ fn word(value: &impl Serialize) -> Result<String, JournalError> {
 }
 
 impl Store {
-    pub fn new(connection: Connection) -> Store {
-        Store { connection, fence: 0 }
+    /// `lock` is the one on the storage path; a reader has none.
+    pub fn new(connection: Connection, lock: Option<File>) -> Store {
+        Store { connection, fence: 0, _lock: lock }
     }
 
     /// Makes this start the owner; earlier ones can write no more.

@@ -1,0 +1,382 @@
+//! One operation from step to step: forward, back, or to a stop. What each step does is in `effects` and `moves`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::effects::Found;
+use super::{Hands, Orders, Pace, Report, Standing};
+use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
+use crate::operate::drivers::Unanswered;
+use crate::operate::plan;
+use crate::operate::proof::{self, ProofOfEmpty};
+
+/// Good probes in a row that make a new node a healthy member.
+const GOOD_PROBES: u32 = 3;
+
+/// Why work ends before the operation does.
+pub(super) enum Halt {
+    /// Asked to; the next start goes on.
+    Stopped,
+    /// A newer start of the controller has taken the journal.
+    Fenced,
+}
+
+/// How a step came out.
+pub(super) enum Outcome {
+    Done(Option<Value>),
+    /// Not needed any more.
+    Moot(String),
+    /// Nothing of it remains, or what remains the undo takes away.
+    Failed(String),
+    Blocked(String),
+    /// Given up because the operation was cancelled.
+    Cancelled,
+}
+
+/// One operation being worked on.
+pub(super) struct Run {
+    pub(super) hands: Hands,
+    pub(super) pace: Pace,
+    pub(super) standing: Arc<dyn Standing>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) operation: Operation,
+    /// The last proof and when it was made; never read back from the journal.
+    pub(super) proof: Option<(ProofOfEmpty, Instant)>,
+}
+
+impl Run {
+    pub(super) async fn drive(mut self) {
+        match self.work().await {
+            Ok(()) => {}
+            Err(Halt::Stopped) => tracing::info!(operation = %self.operation.id, "operation parked"),
+            Err(Halt::Fenced) => {
+                tracing::error!(operation = %self.operation.id, "a newer vecscale has the journal; this one acts no more");
+            }
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Halt> {
+        if self.operation.state == OperationState::Blocked {
+            let undoing = self.operation.steps.iter().any(|step| self.is_undo(step));
+            self.operation.state = if undoing { OperationState::Undoing } else { OperationState::Running };
+        }
+        loop {
+            match self.operation.state {
+                OperationState::Running => self.forward().await?,
+                OperationState::Undoing => self.backward().await?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The next step, or the end.
+    async fn forward(&mut self) -> Result<(), Halt> {
+        self.note_cancel().await?;
+        let Some(i) = self.next_step(|_, step| !matches!(step.action, StepAction::Move(_))) else {
+            return self.finish(OperationState::Succeeded, self.summary()).await;
+        };
+        if self.cancelled() {
+            return self.take_back().await;
+        }
+        let (name, outcome) = (self.named(i), self.step(i).await?);
+        match outcome {
+            Outcome::Done(output) => self.end_step(i, StepEvent::Succeeded, output, None).await,
+            Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
+            Outcome::Blocked(why) => self.block(&name, &why).await,
+            Outcome::Cancelled => Ok(()), // seen at the top of the next turn
+            Outcome::Failed(why) => {
+                self.operation.detail = format!("{name}: {why}");
+                self.take_back().await
+            }
+        }
+    }
+
+    async fn step(&mut self, i: usize) -> Result<Outcome, Halt> {
+        match self.operation.steps[i].action.clone() {
+            StepAction::Validate => self.validate(i).await,
+            StepAction::Join { node } => self.join(i, &node).await,
+            StepAction::Rebalance => self.shift(i, None).await,
+            StepAction::Drain { node } => self.shift(i, Some(&node)).await,
+            StepAction::Prove { node } => self.prove(i, &node).await,
+            StepAction::Settle => self.settle(i).await,
+            StepAction::Create { .. }
+            | StepAction::Cordon { .. }
+            | StepAction::Leave { .. }
+            | StepAction::Destroy { .. }
+            | StepAction::Uncordon { .. }
+            | StepAction::Unjoin { .. } => self.enact(i).await,
+            // Never planned by this version: an operation of another one is not guessed at.
+            StepAction::Move(_) | StepAction::OutOfService { .. } | StepAction::InService { .. } => {
+                Ok(Outcome::Blocked("this version of vecscale does not know this step".into()))
+            }
+        }
+    }
+
+    /// The operation cannot go on: undo it, or keep what there is.
+    async fn take_back(&mut self) -> Result<(), Halt> {
+        if let Some(reason) = self.operation.cancel.clone() {
+            self.operation.detail = format!("cancelled: {reason}");
+        }
+        let detail = self.operation.detail.clone();
+        if !plan::can_undo(&self.operation) {
+            return match self.operation.kind {
+                Kind::ScaleDown => self.block("scale_down", &detail).await,
+                _ => self.finish(OperationState::Partial, detail).await,
+            };
+        }
+        self.operation.state = OperationState::Undoing;
+        self.write(None, None).await
+    }
+
+    /// The next step of the undo, or the end.
+    async fn backward(&mut self) -> Result<(), Halt> {
+        // A start that ended here may have written only the first of them.
+        for action in plan::undo(&self.operation, self.hands.datastore.holds_data()) {
+            if !self.operation.steps.iter().any(|step| step.action == action) {
+                plan::add_step(&mut self.operation, action, &self.pace.deadlines, None);
+            }
+        }
+        let Some(i) = self.next_step(|run, step| run.is_undo(step)) else {
+            let ended = match self.operation.cancel {
+                Some(_) => OperationState::Cancelled,
+                None => OperationState::Failed,
+            };
+            return self.finish(ended, self.operation.detail.clone()).await;
+        };
+        if let Some(why) = self.must_stay(i).await? {
+            let detail = format!("{}; {why}", self.operation.detail);
+            return self.finish(OperationState::Partial, detail).await;
+        }
+        let (name, outcome) = (self.named(i), self.step(i).await?);
+        match outcome {
+            Outcome::Done(output) => self.end_step(i, StepEvent::Succeeded, output, None).await,
+            Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
+            Outcome::Failed(why) | Outcome::Blocked(why) => self.block(&name, &why).await,
+            Outcome::Cancelled => Ok(()),
+        }
+    }
+
+    /// Whether a new node is to stay after all, because it holds a shard, or nobody can say that it does not.
+    async fn must_stay(&mut self, i: usize) -> Result<Option<String>, Halt> {
+        let node = match &self.operation.steps[i].action {
+            StepAction::Unjoin { node } | StepAction::Destroy { node } => node.clone(),
+            _ => return Ok(None),
+        };
+        if !self.hands.datastore.holds_data() || self.operation.kind != Kind::ScaleUp {
+            return Ok(None);
+        }
+        let seen = self.read(|run| async { run.hands.datastore.inventory(None).await }).await?;
+        Ok(match seen {
+            Err(why) => Some(format!("{node} stays, since nobody can say that it holds nothing ({why})")),
+            Ok(seen) => match seen.on(&node).next() {
+                Some(replica) => Some(format!("{node} stays: it holds {}", replica.shard)),
+                None if seen.nodes_in_transfer().contains(&node) => Some(format!("{node} stays: it receives a shard")),
+                None => None,
+            },
+        })
+    }
+
+    fn is_undo(&self, step: &Step) -> bool {
+        match step.action {
+            StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
+            StepAction::Destroy { .. } => self.operation.kind == Kind::ScaleUp,
+            _ => false,
+        }
+    }
+
+    pub(super) fn next_step(&self, wanted: impl Fn(&Run, &Step) -> bool) -> Option<usize> {
+        let open = |step: &Step| matches!(step.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
+        self.operation.steps.iter().position(|step| open(step) && wanted(self, step))
+    }
+
+    // ---- the steps that read and wait; those that act are in `effects`, the moves in `moves`
+
+    async fn validate(&mut self, i: usize) -> Result<Outcome, Halt> {
+        self.begin_step(i).await?;
+        let found = self.read(|run| run.examine()).await?;
+        Ok(match found {
+            Ok(Ok(found)) => Outcome::Done(Some(json!(found))),
+            Ok(Err(why)) => self.fail_step(i, why).await?,
+            Err(why) => self.fail_step(i, why).await?,
+        })
+    }
+
+    /// Joined, and good at three probes in a row.
+    async fn join(&mut self, i: usize, node: &NodeId) -> Result<Outcome, Halt> {
+        match self.enact(i).await? {
+            Outcome::Done(_) => {}
+            other => return Ok(other),
+        }
+        let deadline = self.deadline(i);
+        let mut good = 0;
+        loop {
+            let probe = self.unless_stopped(self.good_probe(node)).await?;
+            good = if probe.is_ok() { good + 1 } else { 0 };
+            match probe {
+                Ok(()) if good >= GOOD_PROBES => return Ok(Outcome::Done(None)),
+                Err(why) if Instant::now() >= deadline => return self.fail_step(i, why).await,
+                _ => self.rest(self.pace.probe).await?,
+            }
+            if self.cancelled() {
+                return Ok(Outcome::Cancelled);
+            }
+        }
+    }
+
+    async fn good_probe(&self, node: &NodeId) -> Result<(), String> {
+        let store = &self.hands.datastore;
+        let machine = if store.holds_data() { None } else { self.listed(node).await.map_err(|e| e.0)? };
+        let Some(machine) = machine.or_else(|| self.machine(node)) else {
+            return Err(format!("the provider does not list {node}"));
+        };
+        if store.holds_data() {
+            let seen = store.inventory(None).await.map_err(|e| e.0)?;
+            match seen.member(node) {
+                None => return Err(format!("{node} is not a member yet")),
+                Some(member) if !member.healthy => return Err(format!("the cluster calls {node} unhealthy")),
+                Some(_) => {}
+            }
+        }
+        match store.ready(&machine).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("{node} is not ready")),
+            Err(why) => Err(format!("{node} did not answer: {why}")),
+        }
+    }
+
+    async fn prove(&mut self, i: usize, node: &NodeId) -> Result<Outcome, Halt> {
+        self.begin_step(i).await?;
+        match self.new_proof(i, node).await? {
+            Ok(proof) => Ok(Outcome::Done(Some(proof))),
+            Err(_) if self.cancelled() => Ok(Outcome::Cancelled),
+            Err(why) => self.fail_step(i, why).await,
+        }
+    }
+
+    /// Tries until the deadline of step `i`; keeps the proof and gives it as the journal has it.
+    pub(super) async fn new_proof(&mut self, i: usize, node: &NodeId) -> Result<Result<Value, String>, Halt> {
+        let deadline = self.deadline(i);
+        let Some(baseline) = self.found().and_then(|found| found.baseline) else {
+            return Ok(Err("the journal does not say what the node held before".into()));
+        };
+        loop {
+            let (store, clock) = (self.hands.datastore.clone(), self.hands.clock.clone());
+            let proof = proof::prove(&*store, &*clock, node, &baseline, self.pace.probe);
+            match self.unless_stopped(proof).await? {
+                Ok(proof) => {
+                    let written = json!(proof);
+                    self.proof = Some((proof, Instant::now()));
+                    return Ok(Ok(written));
+                }
+                Err(why) if Instant::now() >= deadline => return Ok(Err(format!("not proven empty: {why}"))),
+                Err(why) if self.cancelled() => return Ok(Err(why.to_string())),
+                Err(_) => self.rest(self.pace.probe).await?,
+            }
+        }
+    }
+
+    async fn settle(&mut self, i: usize) -> Result<Outcome, Halt> {
+        self.begin_step(i).await?;
+        self.rest(self.operation.steps[i].deadline).await?;
+        Ok(Outcome::Done(None))
+    }
+
+    // ---- what the steps share
+
+    /// Reads until it is answered, at most for the deadline of a call; the error is the last one in words.
+    pub(super) async fn read<'a, T, F>(&'a mut self, look: impl Fn(&'a Run) -> F) -> Result<Result<T, String>, Halt>
+    where
+        F: Future<Output = Result<T, Unanswered>>,
+    {
+        let run: &'a Run = self;
+        let deadline = Instant::now() + run.pace.deadlines.call;
+        loop {
+            match run.unless_stopped(look(run)).await? {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(why) if Instant::now() >= deadline => return Ok(Err(why.0)),
+                Err(_) => run.unless_stopped(tokio::time::sleep(run.pace.probe)).await?,
+            }
+        }
+    }
+
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
+        let mut orders = self.orders.clone();
+        tokio::select! {
+            biased;
+            _ = orders.wait_for(|orders| orders.stop) => Err(Halt::Stopped),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Waits, and hears whether the operation was cancelled meanwhile.
+    pub(super) async fn rest(&mut self, time: Duration) -> Result<(), Halt> {
+        self.unless_stopped(tokio::time::sleep(time)).await?;
+        self.note_cancel().await
+    }
+
+    async fn note_cancel(&mut self) -> Result<(), Halt> {
+        let Some(reason) = self.orders.borrow().cancel.clone() else { return Ok(()) };
+        let is_new = self.operation.state == OperationState::Running && self.operation.cancel.is_none();
+        if is_new && self.can_cancel() {
+            self.operation.cancel = Some(reason);
+            self.write(None, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Past leaving the cluster, or with only the quiet at the end to come, there is nothing left to cancel.
+    fn can_cancel(&self) -> bool {
+        let settling = |step: &Step| step.action == StepAction::Settle;
+        let left = self.operation.kind == Kind::ScaleDown && !plan::can_undo(&self.operation);
+        !left && self.next_step(|_, step| !settling(step)).is_some()
+    }
+
+    pub(super) fn cancelled(&self) -> bool {
+        self.operation.state == OperationState::Running && self.operation.cancel.is_some()
+    }
+
+    pub(super) fn deadline(&self, i: usize) -> Instant {
+        Instant::now() + self.operation.steps[i].deadline
+    }
+
+    pub(super) fn named(&self, i: usize) -> String {
+        let step = &self.operation.steps[i].action;
+        match step {
+            StepAction::Create { node }
+            | StepAction::Join { node }
+            | StepAction::Cordon { node }
+            | StepAction::OutOfService { node }
+            | StepAction::InService { node }
+            | StepAction::Drain { node }
+            | StepAction::Prove { node }
+            | StepAction::Leave { node }
+            | StepAction::Destroy { node }
+            | StepAction::Uncordon { node }
+            | StepAction::Unjoin { node } => format!("{} {node}", step.name()),
+            StepAction::Move(m) => format!("move {} from {} to {}", m.shard, m.from, m.to),
+            StepAction::Validate | StepAction::Rebalance | StepAction::Settle => step.name().to_string(),
+        }
+    }
+
+    /// What the first step found; what later steps hold the world against.
+    pub(super) fn found(&self) -> Option<Found> {
+        let validate = self.operation.steps.iter().find(|step| step.action == StepAction::Validate)?;
+        serde_json::from_value(validate.output.clone()?).ok()
+    }
+
+    fn summary(&self) -> String {
+        let nodes = self.operation.nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+        let moved = plan::moved(&self.operation).count();
+        match self.operation.kind {
+            Kind::ScaleUp => format!("added {nodes}; {moved} shards moved"),
+            Kind::ScaleDown => format!("removed {nodes}; {moved} shards moved"),
+            Kind::Replace | Kind::Rebalance => format!("{moved} shards moved"),
+        }
+    }
+}
