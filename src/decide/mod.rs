@@ -148,6 +148,11 @@ fn only_in_the_way(guards: &[GuardHit], running: &Operation) -> bool {
         && guards.iter().all(|g| g.name == Guard::OperationRunning || comes_back && g.name == Guard::MaxNodes)
 }
 
+/// Nothing but the mode was in the way.
+fn only_observed(guards: &[GuardHit]) -> bool {
+    matches!(guards, [only] if only.name == Guard::Observe)
+}
+
 /// A decision without its frame.
 struct Draft {
     action: Action,
@@ -196,7 +201,7 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
         (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { node, target: roster.placeable.saturating_sub(1) },
         (Kind::Replace, _, Some(node)) => Action::Replace { node },
         (Kind::Rebalance, ..) => Action::Rebalance {},
-        // No guard, and yet no node: what is to be removed or replaced was not said. Nothing is safer than nothing.
+        // `placement` or `victim_fixed` holds whenever there is no node; were it not so, nothing is the safe thing to do.
         (Kind::ScaleDown, None, _) | (Kind::Replace, _, None) => return hold(look, vec![(wish, verdict)], vec![]),
     };
     let takes = takes(look, &wish);
@@ -221,16 +226,18 @@ fn takes(look: &Look, wish: &Wish) -> Duration {
     }
 }
 
-/// Nothing is done. The wish that is told is the first, or the one for which the running operation is to be cancelled.
+/// Nothing is done. The wish that is told is the one that would have acted had vecscale not only observed, or the one for
+/// which the running operation is to be cancelled, else the first.
 fn hold(look: &Look, mut blocked: Vec<(Wish, Verdict)>, notes: Vec<String>) -> Draft {
     if blocked.is_empty() {
         return quiet(look, notes);
     }
     let running = look.now.open_operation();
-    let preempting = blocked.iter().position(|(wish, verdict)| {
-        running.is_some_and(|o| cancellable_for(wish.kind, o) && only_in_the_way(&verdict.blocking, o))
+    let told = blocked.iter().position(|(wish, verdict)| {
+        let preempts = |o: &Operation| cancellable_for(wish.kind, o) && only_in_the_way(&verdict.blocking, o);
+        only_observed(&verdict.blocking) || running.is_some_and(preempts)
     });
-    let (wish, verdict) = blocked.remove(preempting.unwrap_or(0));
+    let (wish, verdict) = blocked.remove(told.unwrap_or(0));
     let mut because = wish.because.clone();
     because.extend(blocked.iter().map(|(other, verdict)| {
         let guards: Vec<&str> = verdict.blocking.iter().map(|g| g.name.as_str()).collect();
@@ -256,9 +263,6 @@ fn ways_out(wish: &Wish, guards: &[GuardHit]) -> String {
             format!("{}: {}{until}", g.name.as_str(), Row::of(g.name).way_out)
         })
         .collect();
-    if ways.is_empty() {
-        return format!("a {} that names its node", wish.kind.as_str());
-    }
     format!("{} once all of these let go: {}", wish.kind.as_str(), ways.join("; "))
 }
 
@@ -307,8 +311,9 @@ fn remember(memory: &mut Memory, now: &Situation, draft: &Draft) {
             memory.last_replacement = Some(at);
         }
     }
-    let would_have_acted = now.request.is_none() && draft.guards.len() == 1 && draft.guards[0].name == Guard::Observe;
-    if let (true, Some(kind)) = (would_have_acted, draft.wanted) {
+    if let Some(kind) = draft.wanted
+        && only_observed(&draft.guards)
+    {
         memory.begin_would_be(kind, at, at.plus(draft.takes));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Case, Held};
 use crate::decide::{Store, words};
-use crate::model::{Inventory, Kind, Member, NodeId, ReplicaState};
+use crate::model::{Inventory, Kind, Member, NodeId, Replica, ReplicaState, ShardId};
 
 /// A majority of healthy members has to agree to any change, and still has to be there afterwards.
 pub fn quorum(case: &Case) -> Option<Held> {
@@ -42,19 +42,30 @@ pub fn placement(case: &Case) -> Option<Held> {
         (_, Kind::ScaleDown) => {
             Held::because(format!("no node can be emptied: {}", case.wish.victim.impossible.as_ref()?))
         }
-        (Store::Seen(inventory), Kind::Replace) => only_copies(inventory, case.wish.dead.as_ref()?),
+        (store, Kind::Replace) => irreplaceable(case, store),
         _ => None,
+    }
+}
+
+/// Only a node that is known and ill is replaced, and only if nothing is lost with it.
+fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
+    let Some(dead) = &case.wish.dead else { return Held::because("which node is to be replaced was not said") };
+    match case.look.roster.nodes.get(dead) {
+        None => Held::because(format!("{dead} is no node of this pool")),
+        Some(node) if node.healthy => Held::because(format!("{dead} is healthy: drain it with a scale-down instead")),
+        Some(_) => match store {
+            Store::Seen(inventory) => only_copies(inventory, dead),
+            Store::None | Store::Silent(_) => None,
+        },
     }
 }
 
 /// Replacing makes a lost replica anew from another; where there is no other, only the dead node has the data.
 fn only_copies(inventory: &Inventory, dead: &NodeId) -> Option<Held> {
-    let mut living = BTreeSet::new();
     let well: BTreeSet<&NodeId> =
         inventory.members.iter().filter(|m| m.healthy && &m.id != dead).map(|m| &m.id).collect();
-    living.extend(
-        inventory.shards.iter().filter(|r| r.state == ReplicaState::Active && well.contains(&r.node)).map(|r| &r.shard),
-    );
+    let active = |r: &&Replica| r.state == ReplicaState::Active && well.contains(&r.node);
+    let living: BTreeSet<&ShardId> = inventory.shards.iter().filter(active).map(|r| &r.shard).collect();
     let lost: BTreeSet<String> =
         inventory.on(dead).filter(|r| !living.contains(&r.shard)).map(|r| r.shard.to_string()).collect();
     if lost.is_empty() {

@@ -60,3 +60,15 @@ fn observing_would_replace_once_an_hour() {
     assert_eq!(times, [0, 120, 240]);
     assert_eq!(world.memory.last_replacement, None, "nothing was replaced in truth");
 }
+
+#[test]
+fn what_would_have_acted_is_told_before_what_could_not() {
+    let mut world = World::with_dead_node(6);
+    (world.mode, world.can_replace) = (Mode::Observe, false);
+    world.fresh(Signal::Cpu, 0.9);
+    assert_eq!(world.check().wanted, Some(Kind::Replace), "the first of two checks");
+    let decision = world.check();
+    assert_eq!((decision.wanted, names(&decision.guards)), (Some(Kind::ScaleUp), vec!["observe"]));
+    assert!(decision.because[1].starts_with("replace is wanted too"), "{:?}", decision.because);
+    assert!(world.memory.would_be.is_some());
+}
