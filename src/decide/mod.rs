@@ -1,12 +1,38 @@
 //! observation + policy + memory -> decision + memory. Pure: "now" is `seen.at`.
+//!
+//! Triggers make wishes, in the order replace, up, down; the first that no guard blocks is the decision. What a person
+//! asks for is decided alone. A hold says what was wanted, which guards hold, and what would change it.
 
+mod breaker;
+mod conditions;
+mod guards;
+mod memory;
 pub mod policy;
+mod projection;
+mod roster;
+mod size;
+mod streak;
+#[cfg(test)]
+mod tests;
+mod triggers;
+mod victim;
+mod words;
 
 use std::time::Duration;
 
-use crate::model::{Decision, Inventory, Machine, Mode, Observation, Operation, Outlook, Request};
+use crate::model::{
+    Action, Decision, Guard, GuardHit, Inventory, Kind, Machine, Mode, NodeId, Observation, Operation, Outlook,
+    Request, Trigger,
+};
+use conditions::{Known, Side};
+use guards::{Case, Row, Verdict};
+use roster::Roster;
+use triggers::{Heard, Look, Wish};
 
+pub use guards::cancellable_for;
+pub use memory::{Memory, cooldowns};
 pub use policy::Policy;
+pub use words::explain;
 
 /// All that a decision looks at besides policy and memory.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +53,19 @@ pub struct Situation<'a> {
     pub lead_times: &'a [Duration],
 }
 
+impl<'a> Situation<'a> {
+    fn open_operation(&self) -> Option<&'a Operation> {
+        self.operation.filter(|o| !o.state.is_final())
+    }
+
+    fn inventory(&self) -> Option<&'a Inventory> {
+        match self.store {
+            Store::Seen(inventory) => Some(inventory),
+            Store::None | Store::Silent(_) => None,
+        }
+    }
+}
+
 /// What the datastore said this time.
 #[derive(Clone, Copy, Debug)]
 pub enum Store<'a> {
@@ -42,8 +81,10 @@ pub enum Store<'a> {
 pub struct ProviderFacts<'a> {
     /// `false` for provider `none`.
     pub can_change: bool,
+    /// Whether a dead node can be replaced; while not, deciding so is a hold.
+    pub can_replace: bool,
     /// The only node it can take away (`victim: last`).
-    pub only_victim: Option<&'a crate::model::NodeId>,
+    pub only_victim: Option<&'a NodeId>,
     /// Its list; `None` when it did not answer.
     pub machines: Option<&'a [Machine]>,
     /// The longest a creation may take.
@@ -52,7 +93,227 @@ pub struct ProviderFacts<'a> {
 
 /// What `decide` gives back.
 #[derive(Clone, Debug)]
-pub struct Outcome<M> {
+pub struct Outcome {
     pub decision: Decision,
-    pub memory: M,
+    pub memory: Memory,
+}
+
+/// Decides one check, or one request of a person. The memory that comes out belongs into the next call; it is to be
+/// written down before anything is done.
+pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
+    let mut memory = memory.clone();
+    let roster = Roster::of(now, memory.replaced());
+    memory.pretend(now.mode, now.seen.at);
+    let counts = now.request.is_none() && memory.look(now.seen, &roster);
+    let conditions = conditions::check(policy, &mut memory, now, &roster, counts);
+    let draft = consider(&Look { policy, memory: &memory, now, roster: &roster, conditions: &conditions });
+    remember(&mut memory, now, &draft);
+    let decision = Decision {
+        id: memory.last_decision,
+        at: now.seen.at,
+        mode: now.mode,
+        action: draft.action,
+        trigger: draft.trigger,
+        wanted: draft.wanted,
+        because: draft.because,
+        conditions: conditions.into_iter().map(|k| k.condition).collect(),
+        guards: draft.guards,
+        would_change: draft.would_change,
+    };
+    Outcome { decision, memory }
+}
+
+/// All guards that hold now, whatever is wanted: those that stand against one node more, and against one fewer.
+pub fn guards_now(policy: &Policy, memory: &Memory, now: &Situation) -> Vec<GuardHit> {
+    let roster = Roster::of(now, memory.replaced());
+    let look = Look { policy, memory, now, roster: &roster, conditions: &[] };
+    let up = Wish::new(Kind::ScaleUp, Trigger::Threshold, Vec::new());
+    let victim = victim::choose(now, &roster, None);
+    let down = Wish { victim, ..Wish::new(Kind::ScaleDown, Trigger::Threshold, Vec::new()) };
+    guards::holding(&look, &[up, down])
+}
+
+/// Whether a decision to hold asks for the running operation to be cancelled in its favour: only that operation is in the
+/// way. Once it has ended, the change is decided anew.
+pub fn preempts(decision: &Decision, running: &Operation) -> bool {
+    let automatic = decision.trigger.is_some_and(|t| t != Trigger::Manual);
+    let stoppable = decision.wanted.is_some_and(|wanted| cancellable_for(wanted, running));
+    decision.action == Action::Hold && automatic && stoppable && only_in_the_way(&decision.guards, running)
+}
+
+/// A pool at its maximum gains from a cancelled drain all the same: the node that was leaving comes back.
+fn only_in_the_way(guards: &[GuardHit], running: &Operation) -> bool {
+    let comes_back = running.kind == Kind::ScaleDown;
+    guards.iter().any(|g| g.name == Guard::OperationRunning)
+        && guards.iter().all(|g| g.name == Guard::OperationRunning || comes_back && g.name == Guard::MaxNodes)
+}
+
+/// Nothing but the mode was in the way.
+fn only_observed(guards: &[GuardHit]) -> bool {
+    matches!(guards, [only] if only.name == Guard::Observe)
+}
+
+/// A decision without its frame.
+struct Draft {
+    action: Action,
+    trigger: Option<Trigger>,
+    wanted: Option<Kind>,
+    because: Vec<String>,
+    guards: Vec<GuardHit>,
+    would_change: String,
+    /// How long the change is predicted to take.
+    takes: Duration,
+}
+
+fn consider(look: &Look) -> Draft {
+    if let Some(request) = look.now.request {
+        let wish = triggers::manual::wish(look, request);
+        let verdict = guards::judge(&Case { look, wish: &wish });
+        return if verdict.blocking.is_empty() {
+            act(look, wish, verdict)
+        } else {
+            hold(look, vec![(wish, verdict)], vec![])
+        };
+    }
+    let mut notes = Vec::new();
+    let mut blocked = Vec::new();
+    for vote in [triggers::availability::vote, triggers::scale_up, triggers::threshold::vote_down] {
+        let heard: Heard = vote(look);
+        notes.extend(heard.notes);
+        let Some(mut wish) = heard.wish else { continue };
+        if wish.kind == Kind::ScaleUp {
+            let room = look.policy.thresholds.max_nodes.saturating_sub(look.roster.existing);
+            wish.nodes = wish.nodes.min(room).max(1);
+        }
+        let verdict = guards::judge(&Case { look, wish: &wish });
+        if verdict.blocking.is_empty() {
+            return act(look, wish, verdict);
+        }
+        blocked.push((wish, verdict));
+    }
+    hold(look, blocked, notes)
+}
+
+fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
+    let roster = look.roster;
+    let action = match (wish.kind, wish.victim.node.clone(), wish.dead.clone()) {
+        (Kind::ScaleUp, ..) => Action::ScaleUp { nodes: wish.nodes, target: roster.placeable + wish.nodes },
+        (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { node, target: roster.placeable.saturating_sub(1) },
+        (Kind::Replace, _, Some(node)) => Action::Replace { node },
+        (Kind::Rebalance, ..) => Action::Rebalance {},
+        // `placement` or `victim_fixed` holds whenever there is no node; were it not so, nothing is the safe thing to do.
+        (Kind::ScaleDown, None, _) | (Kind::Replace, _, None) => return hold(look, vec![(wish, verdict)], vec![]),
+    };
+    let takes = takes(look, &wish);
+    let overridden =
+        verdict.overridden.iter().map(|g| format!("{} was overridden with a reason: {}", g.name.as_str(), g.detail));
+    Draft {
+        trigger: Some(wish.trigger),
+        wanted: Some(wish.kind),
+        because: wish.because.into_iter().chain(overridden).collect(),
+        guards: Vec::new(),
+        would_change: format!("nothing until this {} has ended; then every streak starts over", wish.kind.as_str()),
+        takes,
+        action,
+    }
+}
+
+fn takes(look: &Look, wish: &Wish) -> Duration {
+    match wish.kind {
+        Kind::ScaleUp | Kind::Replace => projection::lead_time(look.now.lead_times, look.now.provider.timeout),
+        Kind::ScaleDown => Duration::try_from_secs_f64(wish.victim.drain_secs.unwrap_or(0.0)).unwrap_or_default(),
+        Kind::Rebalance => Duration::ZERO,
+    }
+}
+
+/// Nothing is done. The wish that is told is the one that would have acted had vecscale not only observed, or the one for
+/// which the running operation is to be cancelled, else the first.
+fn hold(look: &Look, mut blocked: Vec<(Wish, Verdict)>, notes: Vec<String>) -> Draft {
+    if blocked.is_empty() {
+        return quiet(look, notes);
+    }
+    let running = look.now.open_operation();
+    let told = blocked.iter().position(|(wish, verdict)| {
+        let preempts = |o: &Operation| cancellable_for(wish.kind, o) && only_in_the_way(&verdict.blocking, o);
+        only_observed(&verdict.blocking) || running.is_some_and(preempts)
+    });
+    let (wish, verdict) = blocked.remove(told.unwrap_or(0));
+    let mut because = wish.because.clone();
+    because.extend(blocked.iter().map(|(other, verdict)| {
+        let guards: Vec<&str> = verdict.blocking.iter().map(|g| g.name.as_str()).collect();
+        format!("{} is wanted too ({}), held by {}", other.kind.as_str(), other.because.join("; "), guards.join(", "))
+    }));
+    because.extend(notes);
+    Draft {
+        action: Action::Hold,
+        trigger: Some(wish.trigger),
+        wanted: Some(wish.kind),
+        takes: takes(look, &wish),
+        because,
+        would_change: ways_out(&wish, &verdict.blocking),
+        guards: verdict.blocking,
+    }
+}
+
+fn ways_out(wish: &Wish, guards: &[GuardHit]) -> String {
+    let ways: Vec<String> = guards
+        .iter()
+        .map(|g| {
+            let until = g.until.map_or(String::new(), |until| format!(" at {until}"));
+            format!("{}: {}{until}", g.name.as_str(), Row::of(g.name).way_out)
+        })
+        .collect();
+    format!("{} once all of these let go: {}", wish.kind.as_str(), ways.join("; "))
+}
+
+/// No trigger wants anything.
+fn quiet(look: &Look, mut notes: Vec<String>) -> Draft {
+    notes.extend(guards::missing(look));
+    if notes.is_empty() {
+        notes.push("every signal lies between its lines, and no node is ill".into());
+    }
+    Draft {
+        action: Action::Hold,
+        trigger: None,
+        wanted: None,
+        because: notes,
+        guards: Vec::new(),
+        would_change: format!("scale_up: {}; scale_down: {}", nearest_up(look), needed_down(look)),
+        takes: Duration::ZERO,
+    }
+}
+
+/// The condition for more nodes that stands nearest to its line.
+fn nearest_up(look: &Look) -> String {
+    let nearness = |k: &&Known| k.condition.value.map_or(f64::NEG_INFINITY, |v| v / k.condition.line);
+    let up = look.conditions.iter().filter(|k| k.side != Side::Low);
+    match up.max_by(|a, b| nearness(a).total_cmp(&nearness(b))) {
+        Some(nearest) => format!("a high condition for its checks (nearest: {})", words::condition(&nearest.condition)),
+        None => "fewer nodes than min_nodes, for no high condition is configured".into(),
+    }
+}
+
+fn needed_down(look: &Look) -> String {
+    let checks = &look.policy.checks;
+    let Some(needed) = checks.low else { return "only by hand, for low conditions are switched off".into() };
+    let low: Vec<&Known> = look.conditions.iter().filter(|k| k.side == Side::Low).collect();
+    let active = low.iter().filter(|k| k.condition.active).count();
+    format!("{} of {} low conditions for {needed} checks ({active} now)", checks.low_required, low.len())
+}
+
+/// Writes into the memory what follows from the decision itself.
+fn remember(memory: &mut Memory, now: &Situation, draft: &Draft) {
+    memory.last_decision += 1;
+    let at = now.seen.at;
+    if let Action::Replace { node } = &draft.action {
+        memory.replacing = Some(node.clone());
+        if now.request.is_none() {
+            memory.last_replacement = Some(at);
+        }
+    }
+    if let Some(kind) = draft.wanted
+        && only_observed(&draft.guards)
+    {
+        memory.begin_would_be(kind, at, at.plus(draft.takes));
+    }
 }

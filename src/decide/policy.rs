@@ -44,12 +44,13 @@ impl Policy {
 pub struct Checks {
     pub cpu_high: Option<u32>,
     pub memory_high: Option<u32>,
+    /// Switched off, storage is not projected either.
     pub storage_high: Option<u32>,
     pub latency_high: Option<u32>,
     pub error_rate_high: Option<u32>,
     /// For each of the five low conditions.
     pub low: Option<u32>,
-    /// How many of the five low conditions a scale-down needs, 1..=5.
+    /// How many low conditions a scale-down needs, 1..=5; those of custom signals count like the five.
     pub low_required: u32,
 }
 

@@ -183,13 +183,13 @@ pub struct GuardHit {
 pub struct Condition {
     /// `cpu_high`, `latency_low`, `capacity`, `queue_depth_high` …
     pub name: String,
-    /// `None` when the reading is missing or idle.
+    /// `None` when the reading is missing or idle, or partial and not above the line with its silent nodes as 0.
     pub value: Option<f64>,
     /// In the unit of the threshold (latency: milliseconds).
     pub line: f64,
     pub streak: u32,
     pub needed: u32,
-    /// The streak has reached what is needed.
+    /// The streak has reached what is needed, and this very check agrees: a missing reading starts nothing.
     pub active: bool,
 }
 

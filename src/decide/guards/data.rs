@@ -1,0 +1,104 @@
+//! Guards of the datastore: what it says about members, shards and transfers, or that it says nothing. Pure.
+
+use std::collections::BTreeSet;
+
+use super::{Case, Held};
+use crate::decide::{Store, words};
+use crate::model::{Inventory, Kind, Member, NodeId, Replica, ReplicaState, ShardId};
+
+/// A majority of healthy members has to agree to any change, and still has to be there afterwards.
+pub fn quorum(case: &Case) -> Option<Held> {
+    let inventory = match case.look.now.store {
+        Store::None => return None,
+        // For adding and spreading, `placement` says that the store is silent.
+        Store::Silent(_) if matches!(case.wish.kind, Kind::ScaleUp | Kind::Rebalance) => return None,
+        Store::Silent(why) => {
+            return Held::because(format!("which members are healthy is unknown, the datastore did not answer: {why}"));
+        }
+        Store::Seen(inventory) => inventory,
+    };
+    let ill: Vec<String> = inventory.members.iter().filter(|m| !is_well(case, m)).map(|m| m.id.to_string()).collect();
+    let (members, healthy) = (inventory.members.len(), inventory.members.len() - ill.len());
+    if healthy * 2 <= members {
+        return Held::because(format!("{healthy} of {members} members are healthy: no majority"));
+    }
+    if case.wish.kind != Kind::ScaleDown {
+        return None;
+    }
+    if !ill.is_empty() {
+        return Held::because(format!("no member is removed while another is unhealthy: {}", words::some_of(&ill, 5)));
+    }
+    None
+}
+
+/// As the store calls it and as we see it; a member that we do not scrape is judged by the store alone.
+fn is_well(case: &Case, member: &Member) -> bool {
+    member.healthy && case.look.roster.nodes.get(&member.id).is_none_or(|n| n.healthy && n.up)
+}
+
+pub fn placement(case: &Case) -> Option<Held> {
+    match (case.look.now.store, case.wish.kind) {
+        (Store::Silent(why), _) => Held::because(format!("the datastore did not answer: {why}")),
+        (_, Kind::ScaleDown) => {
+            Held::because(format!("no node can be emptied: {}", case.wish.victim.impossible.as_ref()?))
+        }
+        (store, Kind::Replace) => irreplaceable(case, store),
+        _ => None,
+    }
+}
+
+/// Only a node that is known and ill is replaced, and only if nothing is lost with it.
+fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
+    let Some(dead) = &case.wish.dead else { return Held::because("which node is to be replaced was not said") };
+    match case.look.roster.nodes.get(dead) {
+        None => Held::because(format!("{dead} is no node of this pool")),
+        Some(node) if node.healthy => Held::because(format!("{dead} is healthy: drain it with a scale-down instead")),
+        Some(_) => match store {
+            Store::Seen(inventory) => only_copies(inventory, dead),
+            Store::None | Store::Silent(_) => None,
+        },
+    }
+}
+
+/// Replacing makes a lost replica anew from another; where there is no other, only the dead node has the data.
+fn only_copies(inventory: &Inventory, dead: &NodeId) -> Option<Held> {
+    let well: BTreeSet<&NodeId> =
+        inventory.members.iter().filter(|m| m.healthy && &m.id != dead).map(|m| &m.id).collect();
+    let active = |r: &&Replica| r.state == ReplicaState::Active && well.contains(&r.node);
+    let living: BTreeSet<&ShardId> = inventory.shards.iter().filter(active).map(|r| &r.shard).collect();
+    let lost: BTreeSet<String> =
+        inventory.on(dead).filter(|r| !living.contains(&r.shard)).map(|r| r.shard.to_string()).collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let lost: Vec<String> = lost.into_iter().collect();
+    Held::because(format!(
+        "{dead} has the only copy of {}: bring it back, replacing it would lose them",
+        words::some_of(&lost, 5)
+    ))
+}
+
+pub fn data_moving(case: &Case) -> Option<Held> {
+    let transfers = case.look.now.inventory()?.transfers.len() as u32;
+    if transfers == 0 { None } else { Held::because(format!("{} running", words::count(transfers, "transfer"))) }
+}
+
+pub fn foreign_operation(case: &Case) -> Option<Held> {
+    if case.look.now.open_operation().is_some() {
+        return None;
+    }
+    let transfers = &case.look.now.inventory()?.transfers;
+    let first = transfers.first()?;
+    let count = words::count(transfers.len() as u32, "transfer");
+    Held::because(format!("{count} that vecscale did not start: {} from {} to {}", first.shard, first.from, first.to))
+}
+
+pub fn mixed_versions(case: &Case) -> Option<Held> {
+    let versions: BTreeSet<&str> =
+        case.look.now.inventory()?.members.iter().filter_map(|m| m.version.as_deref()).collect();
+    if versions.len() < 2 {
+        return None;
+    }
+    let versions: Vec<&str> = versions.into_iter().collect();
+    Held::because(format!("members run versions {}", versions.join(", ")))
+}

@@ -1,0 +1,224 @@
+//! What deciding remembers from check to check: a durable part that is written to the journal and survives restarts,
+//! and a volatile part (streaks, recent readings) that starts over with the program. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::breaker::Breaker;
+use super::policy::Policy;
+use super::projection;
+use super::roster::Roster;
+use super::streak::Streak;
+use crate::model::{Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, Timestamp, Trigger};
+
+/// How far back the fit of storage looks.
+const STORAGE_SPAN: Duration = Duration::from_secs(6 * 3600);
+/// Readings of storage closer together than this add nothing to the fit.
+const STORAGE_STEP: Duration = Duration::from_secs(25);
+const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
+
+/// The memory of one pool. Written as JSON, only the durable part is kept: what is read back has been
+/// [`Memory::restarted`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Of the last decision; ids count up per pool over all restarts.
+    pub(super) last_decision: u64,
+    pub(super) ends: Ends,
+    pub(super) breaker: Breaker,
+    /// The last manual scale-up or scale-down that was not cancelled, and when it ended.
+    pub(super) manual: Option<(Kind, Timestamp)>,
+    /// When the last automatic replacement was decided.
+    pub(super) last_replacement: Option<Timestamp>,
+    /// The dead node of the replacement that was decided last.
+    pub(super) replacing: Option<NodeId>,
+    replaced: BTreeSet<NodeId>,
+    /// What observing has pretended to do; `None` in any other mode.
+    pub(super) would_be: Option<WouldBe>,
+    #[serde(skip)]
+    pub(super) recent: Recent,
+}
+
+/// When operations ended: what cooldowns count from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ends {
+    /// The last scale-up that added a node. One that failed or was cancelled added none: `backing_off` paces that.
+    pub scale_up: Option<Timestamp>,
+    /// The last operation of any kind, however it ended.
+    pub any: Option<Timestamp>,
+}
+
+impl Ends {
+    fn ended(&mut self, kind: Kind, added: bool, at: Timestamp) {
+        self.any = Some(at);
+        if kind == Kind::ScaleUp && added {
+            self.scale_up = Some(at);
+        }
+    }
+
+    fn latest(self, other: Ends) -> Ends {
+        Ends { scale_up: self.scale_up.max(other.scale_up), any: self.any.max(other.any) }
+    }
+}
+
+/// What would have run in mode *active*: it ends after the predicted time and starts its cooldown, so that the record of
+/// an observing pool is honest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WouldBe {
+    /// Kind and end of the pretended operation.
+    pub running: Option<(Kind, Timestamp)>,
+    last_replacement: Option<Timestamp>,
+    ends: Ends,
+}
+
+/// What is forgotten at a restart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Recent {
+    /// Checks since the start.
+    pub checks: u32,
+    last_check: Option<Timestamp>,
+    /// By condition.
+    pub streaks: BTreeMap<String, Streak>,
+    /// Of each projected signal, mean × nodes at the last checks, oldest first: the load that stays when nodes go.
+    pub totals: BTreeMap<Signal, VecDeque<f64>>,
+    /// Mean × nodes of storage over the last six hours, oldest first.
+    pub storage: VecDeque<(Timestamp, f64)>,
+    /// Requests per second over the last hour, oldest first.
+    pub traffic: VecDeque<(Timestamp, f64)>,
+}
+
+impl Memory {
+    /// As after a restart of the program: streaks and recent readings start over, all else stays.
+    pub fn restarted(self) -> Memory {
+        Memory { recent: Recent::default(), ..self }
+    }
+
+    /// An operation has ended, in whatever way: cooldowns, breaker, manual hold; all streaks start over.
+    pub fn operation_ended(&mut self, operation: &Operation, now: Timestamp) {
+        use OperationState::{Failed, Partial, Succeeded};
+        let (kind, state) = (operation.kind, operation.state);
+        let kept = matches!(state, Succeeded | Partial);
+        self.ends.ended(kind, kept, now);
+        match state {
+            Succeeded => self.breaker.succeeded(),
+            Failed => self.breaker.failed(now),
+            _ => {}
+        }
+        let directed = matches!(kind, Kind::ScaleUp | Kind::ScaleDown);
+        if operation.trigger == Trigger::Manual && directed && state != OperationState::Cancelled {
+            self.manual = Some((kind, now));
+        }
+        if kind == Kind::Replace
+            && let Some(node) = self.replacing.take()
+            && kept
+        {
+            self.replaced.insert(node);
+        }
+        self.recent.streaks.clear();
+    }
+
+    /// The open operation has become blocked: a step's outcome stays unknown.
+    pub fn operation_blocked(&mut self, now: Timestamp) {
+        self.breaker.blocked(now);
+    }
+
+    /// A person closes the breaker; the pause after the last failure ends with it.
+    pub fn reset_breaker(&mut self) {
+        self.breaker = Breaker::default();
+    }
+
+    /// Dead nodes that were replaced: they count nowhere and are never replaced again, until reaped.
+    pub fn replaced(&self) -> &BTreeSet<NodeId> {
+        &self.replaced
+    }
+
+    /// A person has reaped a lost machine; a later node may bear its name.
+    pub fn reaped(&mut self, node: &NodeId) {
+        self.replaced.remove(node);
+    }
+
+    /// Takes in one check, once: histories, and the end of a would-be operation. Streaks follow in `conditions`.
+    /// `false` when this very observation was taken in before.
+    pub(super) fn look(&mut self, seen: &Observation, roster: &Roster) -> bool {
+        if self.recent.last_check == Some(seen.at) {
+            return false;
+        }
+        let recent = &mut self.recent;
+        recent.last_check = Some(seen.at);
+        recent.checks = recent.checks.saturating_add(1);
+        for signal in projection::PROJECTED {
+            if let Some(mean) = projection::mean_of(&signal, seen) {
+                let totals = recent.totals.entry(signal).or_default();
+                totals.push_back(mean * f64::from(roster.bearing));
+                totals.drain(..totals.len().saturating_sub(projection::LEVEL_CHECKS));
+            }
+        }
+        if let Some(mean) = projection::mean_of(&Signal::Storage, seen)
+            && recent.storage.back().is_none_or(|(last, _)| seen.at.since(*last) >= STORAGE_STEP)
+        {
+            recent.storage.push_back((seen.at, mean * f64::from(roster.bearing)));
+        }
+        if let Some(rate) = seen.value(&Signal::Throughput).filter(|r| r.is_finite()) {
+            recent.traffic.push_back((seen.at, rate));
+        }
+        forget_before(&mut recent.storage, seen.at.minus(STORAGE_SPAN));
+        forget_before(&mut recent.traffic, seen.at.minus(TRAFFIC_SPAN));
+        true
+    }
+
+    /// Ends the would-be operation whose time is over, as a real one would end; forgets all of them outside *observe*.
+    pub(super) fn pretend(&mut self, mode: Mode, now: Timestamp) {
+        if mode != Mode::Observe {
+            self.would_be = None;
+        } else if let Some(would_be) = &mut self.would_be
+            && let Some((kind, end)) = would_be.running
+            && end <= now
+        {
+            would_be.running = None;
+            would_be.ends.ended(kind, true, end);
+            self.recent.streaks.clear();
+        }
+    }
+
+    pub(super) fn begin_would_be(&mut self, kind: Kind, at: Timestamp, until: Timestamp) {
+        let would_be = self.would_be.get_or_insert_default();
+        would_be.running = Some((kind, until));
+        if kind == Kind::Replace {
+            would_be.last_replacement = Some(at);
+        }
+    }
+
+    /// When a node was last replaced automatically, or would have been.
+    pub(super) fn last_replacement(&self) -> Option<Timestamp> {
+        self.last_replacement.max(self.would_be.as_ref().and_then(|w| w.last_replacement))
+    }
+
+    /// When the cooldown of a direction ends; `None` when it is over or never began. Rebalance and replace have none.
+    pub(super) fn cooldown_until(&self, policy: &Policy, kind: Kind, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.ends.latest(self.would_be.as_ref().map(|w| w.ends).unwrap_or_default());
+        let (from, secs) = match kind {
+            Kind::ScaleUp => (ends.scale_up?, policy.thresholds.scale_up_cooldown),
+            Kind::ScaleDown => (ends.any?, policy.thresholds.scale_down_cooldown),
+            Kind::Replace | Kind::Rebalance => return None,
+        };
+        // Measured by the time passed, so that a clock set back stretches a cooldown but never multiplies it.
+        let left = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX).checked_sub(now.since(from))?;
+        (!left.is_zero()).then(|| now.plus(left))
+    }
+}
+
+fn forget_before(history: &mut VecDeque<(Timestamp, f64)>, oldest: Timestamp) {
+    while history.front().is_some_and(|(at, _)| *at < oldest) {
+        history.pop_front();
+    }
+}
+
+/// How long until each direction may start again.
+pub fn cooldowns(policy: &Policy, memory: &Memory, now: Timestamp) -> Cooldowns {
+    let left = |kind| memory.cooldown_until(policy, kind, now).map_or(Duration::ZERO, |until| until.since(now));
+    Cooldowns { scale_up: left(Kind::ScaleUp), scale_down: left(Kind::ScaleDown) }
+}

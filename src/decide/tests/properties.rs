@@ -1,0 +1,278 @@
+//! What holds for every input: bounds, silence, determinism, and no reversal under a constant load.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Any reading a pool may have, around and beyond the lines.
+fn reading(scale: f64) -> impl Strategy<Value = Reading> {
+    let value = (0.0..1.3f64).prop_map(move |v| v * scale);
+    prop_oneof![
+        6 => value.clone().prop_map(|value| Reading::Fresh { value }),
+        1 => (value, 0.0..1.0f64).prop_map(|(value, share)| Reading::Partial {
+            value,
+            floor: value * share,
+            silent: vec![id("n1")],
+        }),
+        1 => Just(Reading::Missing { why: "no answer".into() }),
+        1 => Just(Reading::Idle),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Turn {
+    readings: [Reading; 5],
+    silent: u32,
+    vectors: Option<f64>,
+    succeeds: bool,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let readings = [reading(1.0), reading(1.0), reading(1.0), reading(600.0), reading(0.08)];
+    // Levels stay for a while, so that streaks come about: mostly few kinds of turns are drawn and repeated.
+    (
+        readings,
+        prop_oneof![8 => Just(0u32), 1 => 0u32..1024],
+        prop_oneof![5 => Just(Some(5e3)), 1 => Just(Some(2e6)), 1 => Just(None)],
+        any::<bool>(),
+    )
+        .prop_map(|(readings, silent, vectors, succeeds)| Turn { readings, silent, vectors, succeeds })
+}
+
+fn show(world: &mut World, turn: &Turn) {
+    let signals = [Signal::Cpu, Signal::Memory, Signal::Storage, Signal::Latency, Signal::ErrorRate];
+    for (signal, reading) in signals.into_iter().zip(&turn.readings) {
+        world.read(signal, reading.clone());
+    }
+    world.seen.avg_vectors_per_node = turn.vectors;
+    let at = world.seen.at;
+    for (i, node) in world.seen.nodes.iter_mut().enumerate() {
+        node.up = turn.silent & (1 << i.min(31)) == 0;
+        node.healthy = node.up;
+        node.unhealthy_since = if node.up { None } else { node.unhealthy_since.or(Some(at)) };
+    }
+}
+
+/// A world whose nodes come and go as decided.
+fn resize(world: &mut World, decision: &Decision, named: &mut u32) {
+    match &decision.action {
+        Action::ScaleUp { nodes, .. } => {
+            for _ in 0..*nodes {
+                *named += 1;
+                let new = id(&format!("m{named}"));
+                world.seen.nodes.push(node(&new));
+                world.inventory().members.push(member(&new));
+                world.machines.as_mut().unwrap().push(machine(&new));
+                world.outlook.scale_down.push(drain(&new));
+            }
+        }
+        Action::ScaleDown { node, .. } => {
+            world.seen.nodes.retain(|n| n.id != *node);
+            world.inventory().members.retain(|m| m.id != *node);
+            world.machines.as_mut().unwrap().retain(|m| m.id != *node);
+            world.outlook.scale_down.retain(|d| d.node != *node);
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_below_min_nor_above_max_by_our_doing(
+        start in 2u32..10,
+        min in 1u32..6,
+        spare in 0u32..8,
+        proportional in any::<bool>(),
+        turns in prop::collection::vec((turn(), 1u32..9), 1..25),
+    ) {
+        let mut world = World::nodes(start);
+        world.policy.thresholds.min_nodes = min;
+        world.policy.thresholds.max_nodes = min + spare;
+        world.policy.thresholds.scale_up_cooldown = 60.0;
+        world.policy.thresholds.scale_down_cooldown = 60.0;
+        world.policy.scale_up.step =
+            if proportional { policy::StepSize::Proportional } else { policy::StepSize::One };
+        let mut named = 0;
+        for (turn, times) in turns {
+            for _ in 0..times {
+                show(&mut world, &turn);
+                let before = world.seen.nodes.len() as u32;
+                let decision = world.check();
+                let kind = decision.action.kind();
+                if let Some(kind) = kind {
+                    let outcome = if turn.succeeds { OperationState::Succeeded } else { OperationState::Failed };
+                    if turn.succeeds {
+                        resize(&mut world, &decision, &mut named);
+                    }
+                    world.memory.operation_ended(&operation(kind, outcome, Trigger::Threshold), world.seen.at);
+                }
+                let after = world.seen.nodes.len() as u32;
+                prop_assert!(after >= before || after >= min, "{before} -> {after}, min {min}");
+                prop_assert!(after <= before || after <= min + spare, "{before} -> {after}, max {}", min + spare);
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_reading_never_starts_a_change(
+        turns in prop::collection::vec((turn(), 1u32..9), 1..25),
+    ) {
+        let mut world = World::nodes(6);
+        world.policy.thresholds.min_nodes = 1;
+        for (turn, times) in turns {
+            for _ in 0..times {
+                show(&mut world, &Turn { silent: 0, ..turn.clone() });
+                // What the next check would do were every reading silent, whatever came before.
+                let mut silent = world.clone();
+                silent.seen.avg_vectors_per_node = None;
+                let signals: Vec<Signal> = silent.seen.readings.keys().cloned().collect();
+                signals.into_iter().for_each(|s| silent.missing(s));
+                let decision = silent.check();
+                prop_assert_eq!(decision.action, Action::Hold);
+                prop_assert_eq!(decision.wanted, None);
+                world.check();
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_input_prints_the_same_decision(turns in prop::collection::vec(turn(), 1..12)) {
+        let mut world = World::nodes(6);
+        for turn in turns {
+            show(&mut world, &turn);
+            let again = world.clone().check();
+            let decision = world.check();
+            prop_assert_eq!(serde_json::to_string(&decision).unwrap(), serde_json::to_string(&again).unwrap());
+            prop_assert_eq!(explain(&decision), explain(&again));
+        }
+    }
+
+    #[test]
+    fn unreachable_nodes_never_lead_to_a_scale_down(
+        nodes in 3u32..=10,
+        subset in 1u32..1024,
+        also_in_the_readings in any::<bool>(),
+    ) {
+        let unreachable: Vec<u32> = (1..=nodes).filter(|i| subset & (1 << (i - 1)) != 0).collect();
+        prop_assume!(!unreachable.is_empty());
+        let mut world = World::shrinking(nodes);
+        world.policy.thresholds.min_nodes = 1;
+        for i in &unreachable {
+            world.node(&format!("n{i}")).up = false;
+        }
+        if also_in_the_readings {
+            let silent: Vec<NodeId> = unreachable.iter().map(|i| id(&format!("n{i}"))).collect();
+            for signal in Signal::BUILT_IN {
+                let reading = if unreachable.len() as u32 == nodes {
+                    Reading::Missing { why: "no answer".into() }
+                } else {
+                    Reading::Partial { value: 0.01, floor: 0.0, silent: silent.clone() }
+                };
+                world.read(signal, reading);
+            }
+        }
+        for check in 0..60 {
+            if check == 3 {
+                unreachable.iter().for_each(|i| world.kill(&format!("n{i}")));
+            }
+            let decision = world.check();
+            prop_assert!(!matches!(decision.action, Action::ScaleDown { .. }), "{}", explain(&decision));
+        }
+        let asked = world.ask(&request(Kind::ScaleDown));
+        prop_assert_eq!(asked.action, Action::Hold, "nor by hand");
+    }
+}
+
+/// A day of checks under a constant load with ±10 % noise: the changes, in order.
+fn day(nodes: u32, level: f64, memory: f64, storage: f64, calm: bool, seed: u64, policy: &Policy) -> Vec<Kind> {
+    let mut noise = fastrand::Rng::with_seed(seed);
+    let mut world = World::nodes(nodes);
+    world.memory = Memory::default();
+    world.policy = policy.clone();
+    let mut named = 0;
+    let mut changes = Vec::new();
+    for _ in 0..2880 {
+        let share = f64::from(nodes) / world.seen.nodes.len() as f64;
+        for (signal, level) in [(Signal::Cpu, level), (Signal::Memory, memory), (Signal::Storage, storage)] {
+            let noisy = level * share * (0.9 + 0.2 * noise.f64());
+            world.fresh(signal, noisy.min(1.0));
+        }
+        // The low conditions that do not depend on the number of nodes.
+        world.fresh(Signal::Latency, if calm { 20.0 } else { 200.0 });
+        world.fresh(Signal::ErrorRate, if calm { 0.0 } else { 0.02 });
+        let Outcome { decision, memory } = decide(&world.policy, &world.memory, &world.situation(None));
+        world.wait(CHECK);
+        world.memory = memory;
+        if let Some(kind) = decision.action.kind() {
+            resize(&mut world, &decision, &mut named);
+            world
+                .memory
+                .operation_ended(&operation(kind, OperationState::Succeeded, Trigger::Threshold), world.seen.at);
+            changes.push(kind);
+        }
+    }
+    changes
+}
+
+fn reversals(changes: &[Kind]) -> usize {
+    changes.windows(2).filter(|pair| pair[0] != pair[1]).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_constant_load_brings_no_reversal(
+        nodes in 2u32..=20,
+        level in 0.0..1.0f64,
+        memory in prop_oneof![1 => 0.0..1.0f64, 3 => Just(0.05)],
+        storage in prop_oneof![1 => 0.0..1.0f64, 3 => Just(0.05)],
+        calm in prop_oneof![1 => Just(false), 3 => Just(true)],
+        seed in any::<u64>(),
+        development in any::<bool>(),
+    ) {
+        let mut policy = Policy::of(if development { Profile::Development } else { Profile::Default });
+        (policy.thresholds.min_nodes, policy.thresholds.max_nodes) = (1, 40);
+        let changes = day(nodes, level, memory, storage, calm, seed, &policy);
+        prop_assert_eq!(reversals(&changes), 0, "{:?}", changes);
+    }
+}
+
+/// The levels at which the rules come nearest to a reversal: the projection just passes, or growing was just needed.
+#[test]
+fn no_reversal_at_the_edges() {
+    let mut policy = Policy::of(Profile::Default);
+    (policy.thresholds.min_nodes, policy.thresholds.max_nodes) = (1, 40);
+    let mut changed = Vec::new();
+    for nodes in [3u32, 9] {
+        let one_fewer = f64::from(nodes - 1) / f64::from(nodes);
+        for (scale, percents) in [(one_fewer, [80, 83, 90]), (1.0, [91, 94, 101])] {
+            for percent in percents {
+                let level = 0.75 * scale * f64::from(percent) / 100.0;
+                let changes = day(nodes, level, 0.05, 0.05, true, u64::from(nodes * 1000 + percent), &policy);
+                assert_eq!(reversals(&changes), 0, "{nodes} nodes at {level}: {changes:?}");
+                changed.extend(changes);
+            }
+        }
+    }
+    for kind in [Kind::ScaleUp, Kind::ScaleDown] {
+        assert!(changed.contains(&kind), "no {kind:?}: a test in which nothing changes shows nothing");
+    }
+}
+
+/// Deciding for many nodes is not quadratic: ten times the nodes take far less than a hundred times the time.
+#[test]
+fn a_thousand_nodes_are_decided_in_no_time() {
+    let time = |nodes: u32| {
+        let mut world = World::nodes(nodes);
+        world.policy.thresholds.max_nodes = 1000;
+        world.low();
+        let began = std::time::Instant::now();
+        world.checks(20);
+        began.elapsed()
+    };
+    let (hundred, thousand) = (time(100), time(1000));
+    assert!(thousand < hundred * 40 + Duration::from_millis(20), "100 nodes: {hundred:?}, 1000 nodes: {thousand:?}");
+}

@@ -1,0 +1,48 @@
+//! Trigger `availability`: a node unhealthy for so long that it is taken for dead wants to be replaced. Pure.
+
+use std::time::Duration;
+
+use super::{Heard, Look, Wish};
+use crate::decide::words;
+use crate::model::{Kind, NodeSeen, Timestamp, Trigger};
+
+/// At most one automatic replacement in this time.
+const APART: Duration = Duration::from_secs(3600);
+
+pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
+    let Some((since, node)) = longest_unhealthy(look) else { return Heard::default() };
+    let now = look.now.seen.at;
+    let ill = format!("{} is unhealthy since {since} ({})", node.id, words::duration(now.since(since)));
+    if !look.policy.replace.enabled {
+        return Heard::note(format!("{ill}; replace.enabled is false"));
+    }
+    let (grace, why) = grace(look);
+    if now.since(since) < grace {
+        return Heard::note(format!("{ill}; replaced after {}{why}", words::duration(grace)));
+    }
+    if let Some(last) = look.memory.last_replacement()
+        && now.since(last) < APART
+    {
+        let left = words::duration(APART - now.since(last));
+        return Heard::note(format!("{ill}; one automatic replacement an hour, the next in {left}"));
+    }
+    let dead = Some(node.id.clone());
+    Heard::wish(Wish { dead, ..Wish::new(Kind::Replace, Trigger::Availability, vec![ill]) })
+}
+
+/// A node in maintenance is expected to be silent, one that joins is its operation's business, a lost one is not in the
+/// roster.
+fn longest_unhealthy<'a>(look: &Look<'a>) -> Option<(Timestamp, &'a NodeSeen)> {
+    let ill = look.roster.expected().filter(|n| !n.healthy);
+    ill.filter_map(|n| Some((n.unhealthy_since?, n))).min_by_key(|(since, n)| (*since, &n.id))
+}
+
+/// How long a node may be unhealthy: less once too few others are well.
+fn grace(look: &Look) -> (Duration, &'static str) {
+    let healthy = look.roster.expected().filter(|n| n.healthy).count() as f64;
+    if healthy / f64::from(look.roster.bearing.max(1)) < look.policy.thresholds.healthy_ratio_min {
+        (look.policy.replace.after_degraded, ", for the pool is below healthy_ratio_min")
+    } else {
+        (look.policy.replace.after, "")
+    }
+}

@@ -1,0 +1,80 @@
+//! Which node a scale-down removes. Takes the planner's order, gives a node or why there is none. Pure.
+
+use std::collections::BTreeMap;
+
+use super::roster::Roster;
+use super::words;
+use super::{Situation, Store};
+use crate::model::{Drain, NodeId, NodeSeen, NodeState};
+
+/// The node to remove, or what stands in the way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    pub node: Option<NodeId>,
+    /// How long its drain is predicted to take; `None` before a move was measured.
+    pub drain_secs: Option<f64>,
+    /// The provider takes away another node only.
+    pub fixed: Option<String>,
+    /// No candidate can be emptied.
+    pub impossible: Option<String>,
+}
+
+/// The best node that can go: the planner's order is fewest bytes to move, then least load.
+pub fn choose(now: &Situation, roster: &Roster, named: Option<&NodeId>) -> Choice {
+    let only = now.provider.only_victim;
+    if let (Some(named), Some(only)) = (named, only)
+        && named != only
+    {
+        let fixed = format!("the provider takes away {only} next and no other, so {named} cannot go");
+        return Choice { fixed: Some(fixed), ..Choice::default() };
+    }
+    let drains: BTreeMap<&NodeId, &Drain> = now.outlook.scale_down.iter().map(|d| (&d.node, d)).collect();
+    let candidates = match named.or(only) {
+        Some(node) => vec![node],
+        None => in_order(now, roster, &drains),
+    };
+    let mut unfit = Vec::new();
+    for id in candidates {
+        match why_not(now, roster, id, drains.get(id).copied()) {
+            None => {
+                let drain_secs = drains.get(id).and_then(|d| d.forecast.seconds);
+                return Choice { node: Some(id.clone()), drain_secs, ..Choice::default() };
+            }
+            Some(why) => unfit.push(format!("{id}: {why}")),
+        }
+    }
+    let why =
+        if unfit.is_empty() { "there is no node that could be removed".into() } else { words::some_of(&unfit, 3) };
+    Choice { impossible: Some(why), ..Choice::default() }
+}
+
+/// The planner's order; nodes that hold no data need no plan and go by least load.
+fn in_order<'a>(now: &Situation<'a>, roster: &Roster<'a>, drains: &BTreeMap<&NodeId, &Drain>) -> Vec<&'a NodeId> {
+    let mut order: Vec<&NodeId> = now.outlook.scale_down.iter().map(|d| &d.node).collect();
+    if matches!(now.store, Store::None) {
+        let mut rest: Vec<&NodeSeen> = roster.nodes.values().filter(|n| !drains.contains_key(&n.id)).copied().collect();
+        let load = |n: &NodeSeen| n.load.unwrap_or(f64::INFINITY);
+        rest.sort_by(|a, b| load(a).total_cmp(&load(b)).then_with(|| a.id.cmp(&b.id)));
+        order.extend(rest.iter().map(|n| &n.id));
+    }
+    order
+}
+
+fn why_not(now: &Situation, roster: &Roster, id: &NodeId, drain: Option<&Drain>) -> Option<String> {
+    let Some(node) = roster.nodes.get(id) else { return Some("no node of this pool has this name".into()) };
+    match node.state {
+        NodeState::Serving | NodeState::Draining => {}
+        state => return Some(format!("its state is {}", state.as_str())),
+    }
+    if !node.healthy {
+        return Some("it is unhealthy".into());
+    }
+    if !roster.provider_knows(id) {
+        return Some("the provider does not list it, so it could not be taken away".into());
+    }
+    match drain {
+        Some(drain) => drain.impossible.clone(),
+        None if matches!(now.store, Store::None) => None,
+        None => Some("there is no plan yet of where its shards would go".into()),
+    }
+}

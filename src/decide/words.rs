@@ -1,0 +1,114 @@
+//! Numbers, times and decisions in words for the person on call. Pure.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::model::{Action, Condition, Decision};
+
+/// A value with the digits that matter: shares to the thousandth, latencies and counts whole.
+pub fn number(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        return format!("{value:.0}");
+    }
+    let text = format!("{value:.3}");
+    text.strip_suffix('0').map(str::to_string).unwrap_or(text)
+}
+
+/// "212 s", "14 min", "2.5 h": seconds up to ten minutes, for they are what a person counts down.
+pub fn duration(time: Duration) -> String {
+    let secs = time.as_secs_f64();
+    match secs {
+        ..600.0 => format!("{} s", secs.ceil()),
+        ..7200.0 => format!("{} min", (secs / 60.0).ceil()),
+        _ => format!("{:.1} h", secs / 3600.0),
+    }
+}
+
+/// "1 node", "3 nodes".
+pub fn count(n: u32, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// "cpu_high 0.81 > 0.75, 1 of 2 checks".
+pub fn condition(condition: &Condition) -> String {
+    let Condition { name, value, line, streak, needed, .. } = condition;
+    let streak = format!("{} of {}", streak.min(needed), count(*needed, "check"));
+    match value {
+        Some(value) => {
+            let sign = if value > line {
+                '>'
+            } else if value < line {
+                '<'
+            } else {
+                '='
+            };
+            format!("{name} {} {sign} {}, {streak}", number(*value), number(*line))
+        }
+        None => format!("{name} has no value now (line {}), {streak}", number(*line)),
+    }
+}
+
+/// At most `most` of the texts, and how many more there are.
+pub fn some_of(texts: &[String], most: usize) -> String {
+    let shown = texts.iter().take(most).cloned().collect::<Vec<_>>().join("; ");
+    match texts.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+/// A decision in a few lines, for the log and the command line.
+pub fn explain(decision: &Decision) -> String {
+    let what = match &decision.action {
+        Action::Hold => match decision.wanted {
+            Some(kind) => format!("hold ({} was wanted)", kind.as_str()),
+            None => "hold".into(),
+        },
+        Action::ScaleUp { nodes, target } => format!("scale_up by {} to {target}", count(*nodes, "node")),
+        Action::ScaleDown { node, target } => format!("scale_down to {} by removing {node}", count(*target, "node")),
+        Action::Replace { node } => format!("replace {node}"),
+        Action::Rebalance {} => "rebalance".into(),
+    };
+    let trigger = decision.trigger.map_or(String::new(), |t| format!(", trigger {}", t.as_str()));
+    let mut text = format!("decision {} at {} ({}): {what}{trigger}", decision.id, decision.at, decision.mode.as_str());
+    let mut line = |label: &str, body: &str| {
+        write!(text, "\n  {label:<12} {body}").expect("writing to a String cannot fail");
+    };
+    for reason in &decision.because {
+        line("because", reason);
+    }
+    for guard in &decision.guards {
+        line("held by", &format!("{}: {}", guard.name.as_str(), guard.detail));
+    }
+    for seen in &decision.conditions {
+        line(if seen.active { "active" } else { "condition" }, &condition(seen));
+    }
+    line("would change", &decision.would_change);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_for_people() {
+        let numbers =
+            [(0.81, "0.81"), (0.9, "0.90"), (0.675, "0.675"), (0.0, "0.00"), (512.4, "512"), (1e6, "1000000")];
+        for (value, text) in numbers {
+            assert_eq!(number(value), text);
+        }
+        for (secs, text) in [(211.2, "212 s"), (0.0, "0 s"), (600.0, "10 min"), (5400.0, "90 min"), (9000.0, "2.5 h")] {
+            assert_eq!(duration(Duration::from_secs_f64(secs)), text);
+        }
+    }
+
+    #[test]
+    fn a_condition_says_value_line_and_streak() {
+        let mut cpu =
+            Condition { name: "cpu_high".into(), value: Some(0.81), line: 0.75, streak: 1, needed: 2, active: false };
+        assert_eq!(condition(&cpu), "cpu_high 0.81 > 0.75, 1 of 2 checks");
+        cpu.value = None;
+        assert_eq!(condition(&cpu), "cpu_high has no value now (line 0.75), 1 of 2 checks");
+    }
+}
