@@ -137,9 +137,7 @@ pub fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Byt
 ///
 /// # Errors
 /// When no client can be made.
-pub fn client(
-    more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-) -> reqwest::Result<reqwest::Client> {
+pub fn client(more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     // Whoever comes first installs it; all parts of the program use the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {

@@ -1,8 +1,10 @@
 //! vecscale watches a distributed vector database and grows, shrinks and rebalances it, shards included.
 
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod decide;
 pub mod handle;
 pub mod http;

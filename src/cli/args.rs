@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use reqwest::Url;
 
+use crate::telemetry::{LogFormat, LogLevel};
+
 /// The flags of `vecscale run`, named as Prometheus names its own.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -37,31 +39,6 @@ pub struct RunArgs {
     /// How log lines are written
     #[arg(long = "log.format", value_enum, value_name = "FORMAT", default_value = "logfmt")]
     pub log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warn",
-            LogLevel::Error => "error",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Logfmt,
-    Json,
 }
 
 /// Which vecscale is asked, and how the answer is shown.

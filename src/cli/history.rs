@@ -1,7 +1,7 @@
 //! `vecscale history`: the audit trail of a running vecscale, or read from its journal while it does not run.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::shapes::History;
 use super::status::pretty;
 use super::{Failure, text};
 use crate::model::{HistoryKind, Timestamp};
-use crate::record::{HistoryQuery, Journal};
+use crate::record::{HistoryQuery, Journal, SqliteJournal};
 
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArgs {
@@ -46,7 +46,10 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 pub async fn run(args: &HistoryArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let answer = match &args.storage_path {
-        Some(storage) => offline(args, open(storage)?.as_ref()).await?,
+        Some(storage) => {
+            let journal = SqliteJournal::open_read_only(storage).map_err(|e| Failure::failed(e.to_string()))?;
+            offline(args, &journal).await?
+        }
         None => online(args).await?,
     };
     let said = match args.connection.output {
@@ -78,12 +81,6 @@ async fn offline(args: &HistoryArgs, journal: &dyn Journal) -> Result<Value, Fai
     let items = journal.history(&query).await.map_err(|error| Failure::failed(error.to_string()))?;
     let next = items.last().filter(|_| items.len() == limit).map(|item| item.id);
     Ok(json!({"items": items, "next": next}))
-}
-
-/// Opens the journal for reading only.
-fn open(storage: &Path) -> Result<Box<dyn Journal>, Failure> {
-    // merged with record::sqlite: `SqliteJournal::open_read_only(storage)`
-    Err(Failure::failed(format!("{}: reading the journal offline is not available in this build", storage.display())))
 }
 
 /// Newest first, as it comes; one line a row.

@@ -4,12 +4,14 @@
 mod args;
 mod check_config;
 mod client;
+mod demo;
 mod explain;
 mod history;
 mod mode;
-pub mod node;
+mod node;
 mod operate;
 mod plan;
+mod run;
 mod shapes;
 mod status;
 #[cfg(test)]
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use args::{LogFormat, LogLevel, RunArgs};
+pub use args::RunArgs;
 use client::Client;
 
 /// Watches a distributed vector database and grows, shrinks, repairs and rebalances it, shards included.
@@ -78,11 +80,28 @@ impl Cli {
     }
 }
 
+/// The whole program: reads the command line, and does what it says.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().into_command();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(Failure::failed(format!("cannot start: {error}")))),
+    };
+    runtime.block_on(async {
+        finish(match command {
+            Command::Run(args) => run::run(args).await,
+            Command::Demo => demo::run().await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::Node(args) => node::run(args).await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::Short(command) => short(command, &mut io::stdout()).await,
+        })
+    })
+}
+
 /// Carries out a short command.
 ///
 /// # Errors
 /// What went wrong, in words, with the exit code.
-pub async fn run(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     match command {
         Short::CheckConfig(args) => check_config::run(&args, out),
         Short::Status(connection) => status::run(&Client::new(&connection)?, out).await,

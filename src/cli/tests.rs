@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::http::{Answer, read_body, typed};
+use crate::telemetry::{LogFormat, LogLevel};
 
 #[test]
 fn the_definition_of_the_command_line_is_sound() {
@@ -202,7 +203,7 @@ async fn carry_out(command: Result<Command, clap::Error>) -> (String, Result<(),
         panic!("not a short command")
     };
     let mut out = Vec::new();
-    let result = run(command, &mut out).await;
+    let result = short(command, &mut out).await;
     (String::from_utf8(out).expect("text"), result)
 }
 
@@ -534,6 +535,6 @@ async fn a_closed_pipe_is_no_failure() {
     let Ok(Command::Short(command)) = parsed(&format!("vecscale status --url {}", server.url)) else {
         panic!("a command")
     };
-    let failure = run(command, &mut Closed).await.expect_err("nothing could be printed");
+    let failure = short(command, &mut Closed).await.expect_err("nothing could be printed");
     assert_eq!(failure, Failure { code: 0, text: String::new() });
 }

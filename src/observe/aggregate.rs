@@ -141,7 +141,9 @@ fn vectors_on(voices: &[Voice<'_>], holdings: Option<&Holdings<'_>>, told: Optio
         return None;
     }
     let sum = match holdings {
-        Some(holdings) => voices.iter().filter_map(|v| holdings.by_node.get(v.id)).map(|h| h.vectors as f64).sum(),
+        Some(holdings) => {
+            voices.iter().filter_map(|v| holdings.by_node.get(v.id)).map(|h| h.vectors).sum::<u64>() as f64
+        }
         None => told?,
     };
     Some(sum / voices.len() as f64)

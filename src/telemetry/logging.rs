@@ -1,14 +1,11 @@
 //! Log lines on stderr, as logfmt or JSON. IO.
 
-use std::fmt;
-use std::str::FromStr;
-
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a log line is written (`--log.format`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     #[default]
     Logfmt,
@@ -16,7 +13,7 @@ pub enum LogFormat {
 }
 
 /// The least severe line that is written (`--log.level`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogLevel {
     Debug,
     #[default]
@@ -25,25 +22,7 @@ pub enum LogLevel {
     Error,
 }
 
-impl LogFormat {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogFormat::Logfmt => "logfmt",
-            LogFormat::Json => "json",
-        }
-    }
-}
-
 impl LogLevel {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warn",
-            LogLevel::Error => "error",
-        }
-    }
-
     fn filter(self) -> LevelFilter {
         match self {
             LogLevel::Debug => LevelFilter::DEBUG,
@@ -51,38 +30,6 @@ impl LogLevel {
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Error => LevelFilter::ERROR,
         }
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [LogFormat::Logfmt, LogFormat::Json]
-            .into_iter()
-            .find(|f| f.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no log format: logfmt or json"))
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]
-            .into_iter()
-            .find(|l| l.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no log level: debug, info, warn or error"))
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -107,21 +54,4 @@ pub fn init(level: LogLevel, format: LogFormat) {
             lines.with(layer).try_init()
         }
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for level in ["debug", "info", "warn", "error"] {
-            assert_eq!(level.parse::<LogLevel>().expect(level).to_string(), level);
-        }
-        for format in ["logfmt", "json"] {
-            assert_eq!(format.parse::<LogFormat>().expect(format).to_string(), format);
-        }
-        assert!("trace".parse::<LogLevel>().unwrap_err().contains("debug, info, warn or error"));
-        assert!("xml".parse::<LogFormat>().unwrap_err().contains("logfmt or json"));
-    }
 }

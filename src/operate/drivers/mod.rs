@@ -2,8 +2,10 @@
 //! twice with the same key, so a driver looks before it acts. An error is "unknown", never "empty".
 
 pub mod none;
+pub mod process;
 pub mod script;
 mod settings;
+pub mod vectornode;
 
 use std::time::Duration;
 

@@ -1,0 +1,218 @@
+//! `vecscale demo`: a temporary cluster, a moving load, the whole loop within two minutes, and the proof at the end.
+
+mod load;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::app::{App, Options};
+use crate::config;
+use crate::handle::PoolHandle;
+use crate::model::{Kind, NodeState, Operation, OperationState, Signal};
+use crate::node::client::Client;
+
+use load::Load;
+use view::Screen;
+
+const CONFIG: &str = include_str!("config.yaml");
+const VECTORS: u64 = 12_000;
+/// Each phase must be over by then, or the demo says so and ends.
+const PHASE: Duration = Duration::from_secs(75);
+/// The mean CPU usage that a busy phase aims at, above the line of 0.60, and the calm one's, below 0.30.
+const BUSY: f64 = 0.80;
+const CALM: f64 = 0.15;
+/// Searches per second while their cost is measured.
+const PROBE_RATE: f64 = 25.0;
+
+/// Runs the demo to its end, or until Ctrl-C; either way no process and no file is left.
+///
+/// # Errors
+/// When a phase does not come about, or a vector is missing at the end.
+pub async fn run() -> anyhow::Result<()> {
+    let storage = TempDir::new()?;
+    let app = App::start(Options {
+        config: config::parse(CONFIG, "demo", Path::new("."))?,
+        config_file: None,
+        listen: ([127, 0, 0, 1], 0).into(),
+        telemetry_listen: None,
+        external_url: None,
+        enable_lifecycle: false,
+        storage: storage.0.clone(),
+        program: std::env::current_exe().context("finding the program itself")?,
+    })
+    .await?;
+    let outcome = tokio::select! {
+        told = story(&app) => told,
+        () = crate::app::asked_to_stop() => Err(anyhow::anyhow!("interrupted")),
+    };
+    app.stop().await;
+    outcome
+}
+
+async fn story(app: &App) -> anyhow::Result<()> {
+    let pool = app.pools.values().next().context("the demo has one pool")?.clone();
+    let mut screen = Screen::new();
+    screen.say(format!("three vector nodes are starting; the API is at http://{}", app.address));
+    let mut stage = Stage { pool, screen, operations: Vec::new(), load: None };
+    stage.until("three healthy nodes", |s| s.serving() == 3 && s.healthy() == 3).await?;
+
+    let addresses = stage.addresses();
+    let filled = Load::fill(Client::new(addresses), VECTORS).await?;
+    stage.screen.say(format!(
+        "{VECTORS} vectors in {} shards, {} copies each; a writer goes on writing",
+        load::SHARDS,
+        load::REPLICAS
+    ));
+    stage.load = Some(filled);
+
+    let capacity = stage.measure().await?;
+    for nodes in [3, 4] {
+        stage.searches(BUSY * nodes as f64 * capacity, &format!("busy: {:.0} % of {nodes} nodes", BUSY * 100.0));
+        stage.until("one node more", |s| s.serving() == nodes + 1 && s.idle()).await?;
+    }
+    stage.searches(CALM * 5.0 * capacity, "calm: the load falls to a fifth");
+    for nodes in [4, 3] {
+        stage.until("one node fewer", |s| s.serving() == nodes && s.idle()).await?;
+    }
+    stage.finish().await
+}
+
+/// The running demo.
+struct Stage {
+    pool: PoolHandle,
+    screen: Screen,
+    /// Operations that ended, oldest first.
+    operations: Vec<Operation>,
+    load: Option<Load>,
+}
+
+impl Stage {
+    fn nodes(&self, counts: impl Fn(&crate::model::NodeSeen) -> bool) -> usize {
+        self.pool.view.load().seen.as_ref().map_or(0, |s| s.nodes.iter().filter(|n| counts(n)).count())
+    }
+
+    fn serving(&self) -> usize {
+        self.nodes(|n| n.state == NodeState::Serving)
+    }
+
+    fn healthy(&self) -> usize {
+        self.nodes(|n| n.healthy)
+    }
+
+    fn idle(&self) -> bool {
+        self.pool.view.load().operation.is_none()
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let view = self.pool.view.load();
+        view.seen.iter().flat_map(|s| s.nodes.iter().map(|n| n.address.clone())).collect()
+    }
+
+    fn mean_cpu(&self) -> Option<f64> {
+        self.pool.view.load().seen.as_ref()?.value(&Signal::Cpu)
+    }
+
+    /// Follows the pool until `done`.
+    async fn until(&mut self, what: &str, done: impl Fn(&Stage) -> bool) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + PHASE;
+        while !done(self) {
+            if tokio::time::Instant::now() > deadline {
+                let why = self.pool.view.load().headline.clone();
+                bail!("not within {} s: {what}; {why}", PHASE.as_secs());
+            }
+            self.follow().await;
+        }
+        self.follow().await;
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let view = self.pool.view.load_full();
+        self.screen.show(&view, &self.load_line());
+        if let Some(ended) = &view.last_operation
+            && self.operations.last().is_none_or(|o| o.id != ended.id)
+        {
+            self.operations.push(ended.clone());
+        }
+    }
+
+    fn load_line(&self) -> String {
+        let Some(load) = &self.load else { return "none yet".into() };
+        let (done, failed) = load.searches();
+        format!("{:.0} searches/s; {done} done, {failed} failed; {} vectors written", load.rate(), load.written())
+    }
+
+    fn searches(&mut self, per_second: f64, why: &str) {
+        if let Some(load) = &self.load {
+            load.set_rate(per_second);
+        }
+        self.screen.say(format!("load      {per_second:.0} searches/s ({why})"));
+    }
+
+    /// Searches per second that would fill one node's CPU share: measured, for machines differ.
+    async fn measure(&mut self) -> anyhow::Result<f64> {
+        self.searches(0.1, "nearly nothing, to see what the nodes use by themselves");
+        let idle = self.mean_cpu_over(Duration::from_secs(5)).await?;
+        self.searches(PROBE_RATE, "to measure what a search costs");
+        let busy = self.mean_cpu_over(Duration::from_secs(5)).await?;
+        let per_node = PROBE_RATE / self.serving() as f64;
+        Ok(per_node / (busy - idle).max(0.01))
+    }
+
+    /// The mean CPU usage, once it has had time to settle.
+    async fn mean_cpu_over(&mut self, time: Duration) -> anyhow::Result<f64> {
+        let until = tokio::time::Instant::now() + time;
+        let mut seen = Vec::new();
+        while tokio::time::Instant::now() < until {
+            self.follow().await;
+            seen.extend(self.mean_cpu());
+        }
+        let settled = &seen[seen.len() / 2..];
+        if settled.is_empty() {
+            bail!("the nodes do not tell their CPU usage");
+        }
+        Ok(settled.iter().sum::<f64>() / settled.len() as f64)
+    }
+
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        let load = self.load.take().context("the load runs")?;
+        let (done, failed) = load.searches();
+        let (written, counted, found) = load.prove().await?;
+        let count =
+            |kind| self.operations.iter().filter(|o| o.kind == kind && o.state == OperationState::Succeeded).count();
+        let (up, down) = (count(Kind::ScaleUp), count(Kind::ScaleDown));
+        let moved = self.operations.iter().map(view::moved).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let took = self.screen.elapsed().as_secs();
+        view::put(&format!(
+            "\n{up} scale-ups, {down} scale-downs in {took} s; {} shards, {} moved; {done} searches, {failed} failed\n\
+             proof: {written} vectors written, {counted} counted, {found} fetched and equal\n",
+            moved.0,
+            view::bytes(moved.1),
+        ));
+        if counted != written || found != written {
+            bail!("{} vectors are missing", written - found.min(counted));
+        }
+        Ok(())
+    }
+}
+
+/// A directory that goes with the demo.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> anyhow::Result<TempDir> {
+        let path = std::env::temp_dir().join(format!("vecscale-demo-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(TempDir(path))
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0); // a second try would fare no better
+    }
+}

@@ -1,0 +1,512 @@
+//! Joins the stages: look, think, write down, act. One controller a pool; everything reaches it as one closed `Event`.
+
+mod ask;
+mod look;
+mod overrides;
+mod picture;
+mod remember;
+mod roster;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::PoolConfig;
+use crate::decide::{self, Memory, Outcome, Situation};
+use crate::handle::{Asked, PoolHandle};
+use crate::model::{
+    Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
+    Operation, OperationState, Outlook, PoolName, PoolView, Request, Timestamp,
+};
+use crate::observe::{self, ObserveSettings, RosterEntry, Window};
+use crate::operate::drivers::{ProviderSettings, Victim};
+use crate::operate::runner::{Operator, Report};
+use crate::operate::{plan, shards};
+use crate::record::{Entry, Journal, JournalError};
+use crate::telemetry::Telemetry;
+
+pub use look::Eyes;
+use look::Look;
+use overrides::Settings;
+
+/// Who acts when no person does.
+const OURSELVES: &str = "vecscale";
+/// An operation in the other direction within this time is a reversal.
+const REVERSAL_WITHIN: Duration = Duration::from_secs(3600);
+/// Observations within reach of the API.
+const RECENT: usize = 100;
+
+/// Everything that can reach the loop.
+enum Event {
+    Tick,
+    Looked(Box<Look>),
+    Asked(Asked),
+    Report(Report),
+    Reload(Box<Reload>),
+    Stop,
+}
+
+/// Whether a pool only says if it would take a configuration, or takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    Trial,
+    ForGood,
+}
+
+/// A new configuration of the pool, checked whole.
+pub struct Reload {
+    pub config: PoolConfig,
+    pub eyes: Eyes,
+    pub taking: Taking,
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
+
+/// What a controller is made of.
+pub struct Parts {
+    pub config: PoolConfig,
+    /// The mode at the very first start.
+    pub first_mode: Mode,
+    pub eyes: Eyes,
+    pub journal: Arc<dyn Journal>,
+    pub telemetry: Telemetry,
+    pub stop_file: StopFile,
+}
+
+/// Whether a `STOP` file lies in the storage path.
+pub type StopFile = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Loads what the journal remembers and starts the loop.
+///
+/// # Errors
+/// When the journal cannot be read or written: without it nothing may be done.
+pub async fn start(parts: Parts, stop: CancellationToken) -> Result<Running, JournalError> {
+    let (commands, asked) = mpsc::channel(64);
+    let (reloads, reload) = mpsc::channel(1);
+    let controller = Controller::remembering(parts).await?;
+    let handle = PoolHandle {
+        pool: controller.pool.clone(),
+        view: controller.view.clone(),
+        recent: controller.recent.clone(),
+        commands,
+    };
+    controller.telemetry.register_pool(&handle.pool, handle.view.clone());
+    let task = tokio::spawn(controller.run(asked, reload, stop));
+    Ok(Running { handle, reloads, task })
+}
+
+/// A started controller.
+pub struct Running {
+    pub handle: PoolHandle,
+    pub reloads: mpsc::Sender<Reload>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+struct Controller {
+    pool: PoolName,
+    config: PoolConfig,
+    settings: Settings,
+    mode: Mode,
+    eyes: Eyes,
+    journal: Arc<dyn Journal>,
+    operator: Operator,
+    reports: mpsc::UnboundedReceiver<Report>,
+    telemetry: Telemetry,
+    stop_file: StopFile,
+
+    window: Window,
+    memory: Memory,
+    maintenance: BTreeMap<NodeId, Timestamp>,
+    experience: Experience,
+    /// The last that each source said; a silent one says nothing new.
+    machines: Vec<Machine>,
+    world: Option<World>,
+    decision: Option<Decision>,
+    operation: Option<Operation>,
+    last_operation: Option<Operation>,
+    looking: bool,
+
+    view: Arc<ArcSwap<PoolView>>,
+    recent: Arc<ArcSwap<VecDeque<Arc<Observation>>>>,
+}
+
+/// The last look, thought through.
+struct World {
+    roster: Vec<RosterEntry>,
+    seen: Arc<Observation>,
+    inventory: Result<Option<Inventory>, String>,
+    provider_answered: bool,
+    outlook: Outlook,
+}
+
+impl Controller {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Asked>,
+        mut reloads: mpsc::Receiver<Reload>,
+        stop: CancellationToken,
+    ) {
+        let (looked, mut looks) = mpsc::channel(1);
+        let mut ticks = self.ticks();
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => Event::Stop,
+                Some(report) = self.reports.recv() => Event::Report(report),
+                Some(ask) = asked.recv() => Event::Asked(ask),
+                Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
+                Some(look) = looks.recv() => Event::Looked(Box::new(look)),
+                _ = ticks.tick() => Event::Tick,
+            };
+            match event {
+                Event::Tick => self.begin_look(&looked),
+                Event::Looked(look) => self.looked(*look).await,
+                Event::Asked(ask) => {
+                    let interval = self.interval();
+                    self.answer(ask).await;
+                    if self.interval() != interval {
+                        ticks = self.ticks();
+                    }
+                }
+                Event::Report(report) => {
+                    if self.reported(report).await {
+                        self.begin_look(&looked); // an observation is made when an operation ends
+                    }
+                }
+                Event::Reload(reload) => {
+                    self.reloaded(*reload).await;
+                    ticks = self.ticks();
+                }
+                Event::Stop => break,
+            }
+        }
+        self.operator.stop().await;
+    }
+
+    fn interval(&self) -> Duration {
+        self.settings.interval()
+    }
+
+    fn ticks(&self) -> Interval {
+        let mut ticks = tokio::time::interval(self.interval());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks
+    }
+
+    /// Looks in a task of its own, so that a silent node keeps nobody waiting for an answer.
+    fn begin_look(&mut self, looked: &mpsc::Sender<Look>) {
+        if self.looking {
+            self.telemetry.evaluation_missed(&self.pool);
+            return;
+        }
+        self.looking = true;
+        let known = self.nodes_known();
+        let (eyes, looked, interval) = (self.eyes.clone(), looked.clone(), self.interval());
+        tokio::spawn(async move {
+            let _ = looked.send(eyes.look(known, interval).await).await; // the loop has ended
+        });
+    }
+
+    fn nodes_known(&self) -> BTreeMap<NodeId, String> {
+        let seen = self.world.iter().flat_map(|w| &w.seen.nodes);
+        seen.map(|n| (n.id.clone(), n.address.clone())).collect()
+    }
+
+    /// One turn: what was looked at is thought through, written down, and acted upon.
+    async fn looked(&mut self, look: Look) {
+        self.looking = false;
+        let began = tokio::time::Instant::now();
+        self.expire(look.at).await;
+        self.see(look);
+        match self.turn(None).await {
+            Ok(_) => self.telemetry.evaluated(&self.pool, began.elapsed()),
+            Err(error) => self.telemetry.journal_error(&error),
+        }
+        self.show();
+    }
+
+    /// samples, machines and inventory -> observation and outlook.
+    fn see(&mut self, look: Look) {
+        self.telemetry.scraped(&self.pool, &look.samples);
+        let provider_answered = match look.machines {
+            // An empty list from a provider that listed nodes before is an error, not an empty pool.
+            Ok(machines) if !machines.is_empty() || self.machines.is_empty() => {
+                self.machines = machines;
+                true
+            }
+            _ => false,
+        };
+        let inventory = look.inventory.map_err(|silent| silent.to_string());
+        let store = inventory.as_ref().ok().and_then(Option::as_ref);
+        let roster = self.roster(inventory.as_ref().ok().map(Option::as_ref));
+        let settings = self.observing();
+        self.window.push(&settings, &roster, look.samples, store);
+        let seen = observe::aggregate(&settings, &self.settings.effective(), &self.window, &roster, store, look.at);
+        let outlook = match &inventory {
+            Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience),
+            Err(_) => Outlook::default(),
+        };
+        let seen = Arc::new(seen);
+        self.recent.rcu(|recent| {
+            let mut recent = VecDeque::clone(recent);
+            recent.push_back(seen.clone());
+            while recent.len() > RECENT {
+                recent.pop_front();
+            }
+            recent
+        });
+        self.world = Some(World { roster, seen, inventory, provider_answered, outlook });
+    }
+
+    /// The nodes of the pool; while the datastore is silent, those of the look before.
+    fn roster(&self, inventory: Option<Option<&Inventory>>) -> Vec<RosterEntry> {
+        match (inventory, &self.world) {
+            (None, Some(world)) => world.roster.clone(),
+            (inventory, _) => roster::nodes(&self.machines, inventory.flatten(), self.known()),
+        }
+    }
+
+    fn known(&self) -> roster::Known<'_> {
+        roster::Known {
+            maintenance: &self.maintenance,
+            lost: self.memory.replaced(),
+            operation: self.operation.as_ref(),
+        }
+    }
+
+    /// Thinks once over the last look, writes the decision down, and begins what it asks for.
+    async fn turn(&mut self, request: Option<&Request>) -> Result<Option<Decision>, JournalError> {
+        let Some(world) = &self.world else { return Ok(None) };
+        let situation = self.situation(world, request);
+        let Outcome { decision, memory } = decide::decide(&self.policy(), &self.memory, &situation);
+        let changed = self.decision.as_ref().is_none_or(|before| differs(before, &decision));
+        let entry =
+            changed.then(|| self.entry(decision.at, HistoryKind::Decision, OURSELVES, &headline(&decision), &decision));
+        let seen = world.seen.clone();
+        self.journal.decided(&self.pool, &decision, &json!(memory), entry).await?; // on disk before anything moves
+        self.journal.observed(&seen).await?;
+        self.telemetry.decided(&self.pool, &decision);
+        self.memory = memory;
+        self.decision = Some(decision.clone());
+        if decision.action != Action::Hold {
+            self.begin(&decision, request).await?;
+        } else if self.operation.as_ref().is_some_and(|running| decide::preempts(&decision, running)) {
+            self.operator.cancel(&headline(&decision));
+        }
+        Ok(Some(decision))
+    }
+
+    fn situation<'a>(&'a self, world: &'a World, request: Option<&'a Request>) -> Situation<'a> {
+        Situation {
+            seen: &world.seen,
+            mode: self.mode,
+            stop_file: (self.stop_file)(),
+            operation: self.operation.as_ref(),
+            request,
+            store: match &world.inventory {
+                Ok(None) => decide::Store::None,
+                Ok(Some(inventory)) => decide::Store::Seen(inventory),
+                Err(silent) => decide::Store::Silent(silent),
+            },
+            provider: decide::ProviderFacts {
+                can_change: self.can_change(),
+                can_replace: false,
+                only_victim: self.only_victim(),
+                machines: world.provider_answered.then_some(self.machines.as_slice()),
+                timeout: self.eyes.provider.timeout(),
+            },
+            outlook: &world.outlook,
+            lead_times: &self.experience.lead_times,
+        }
+    }
+
+    /// The only node that the provider can take away, if it cannot take any.
+    fn only_victim(&self) -> Option<&NodeId> {
+        match self.eyes.provider.victim() {
+            Victim::Any => None,
+            Victim::Last => self.machines.iter().map(|m| &m.id).max_by_key(|id| plan::ordinal(id)),
+        }
+    }
+
+    /// Whether the provider makes and removes nodes at all.
+    fn can_change(&self) -> bool {
+        !matches!(self.config.provider, ProviderSettings::None)
+    }
+
+    fn policy(&self) -> decide::Policy {
+        decide::Policy { thresholds: self.settings.effective(), ..self.config.policy.clone() }
+    }
+
+    fn observing(&self) -> ObserveSettings {
+        let aggregate = self.config.scrape.aggregate.clone();
+        let has_store = self.eyes.store.holds_data();
+        let signals = self.eyes.sources.signals();
+        ObserveSettings { aggregate, ..ObserveSettings::new(self.pool.clone(), signals, has_store) }
+    }
+
+    fn entry(
+        &self,
+        at: Timestamp,
+        kind: HistoryKind,
+        who: &str,
+        summary: &str,
+        detail: &impl serde::Serialize,
+    ) -> Entry {
+        let detail = serde_json::to_value(detail).unwrap_or_else(|error| json!({"unserialisable": error.to_string()}));
+        Entry { at, pool: self.pool.clone(), kind, who: who.into(), summary: summary.into(), detail }
+    }
+
+    /// Begins the operation that the decision asks for; the operator writes it down first.
+    async fn begin(&mut self, decision: &Decision, request: Option<&Request>) -> Result<(), JournalError> {
+        let Some(world) = &self.world else { return Ok(()) };
+        let Some(operation) = self.planned(decision, request, &world.seen).await? else { return Ok(()) };
+        self.operator.begin(operation.clone(), request.and_then(|r| r.key.as_deref())).await?;
+        self.telemetry.operation_began(&operation);
+        self.operation = Some(operation);
+        Ok(())
+    }
+
+    /// The operator's word of a step or an end. True when the operation ended.
+    async fn reported(&mut self, report: Report) -> bool {
+        let ends = matches!(report, Report::Ended { .. });
+        match report {
+            Report::Step { operation, step } => {
+                self.telemetry.step_changed(&operation, &step);
+                self.operation = Some(*operation);
+            }
+            Report::Progress { operation } => self.operation = Some(*operation),
+            Report::Blocked { operation } => {
+                self.telemetry.operation_blocked(&operation);
+                self.memory.operation_blocked(operation.updated_at);
+                self.operation = Some(*operation);
+            }
+            Report::Ended { operation } => self.ended(*operation).await,
+            Report::JournalTrouble { error } => self.telemetry.journal_error(&error),
+        }
+        self.show();
+        ends
+    }
+
+    async fn ended(&mut self, operation: Operation) {
+        let ended_at = operation.ended_at.unwrap_or(operation.updated_at);
+        self.telemetry.operation_ended(&operation, self.triggered_at(&operation).await);
+        if self.last_operation.as_ref().is_some_and(|before| is_reversal(before, &operation)) {
+            self.telemetry.reversal(&self.pool);
+        }
+        self.memory.operation_ended(&operation, ended_at);
+        self.learn(&operation);
+        self.operation = None;
+        self.last_operation = Some(operation);
+        if let Err(error) = self.journal.save(&self.pool, "memory", &json!(self.memory), None).await {
+            self.telemetry.journal_error(&error);
+        }
+    }
+
+    /// The check at which what led to the operation first showed.
+    async fn triggered_at(&self, operation: &Operation) -> Timestamp {
+        let Some(id) = operation.decision else { return operation.started_at };
+        match self.journal.decision(&self.pool, id).await {
+            Ok(Some(decision)) => decision.triggered_at(self.interval()),
+            _ => operation.started_at, // a later instant only makes a KPI look better than it was
+        }
+    }
+
+    /// Publishes the pool as it stands.
+    fn show(&mut self) {
+        let now = self.eyes.clock.now();
+        let policy = self.policy();
+        let world = self.world.as_ref();
+        let inventory = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
+        let silent = world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str);
+        let unexplained = inventory.map(|i| roster::unexplained(&self.machines, i, self.known())).unwrap_or_default();
+        let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
+        let operation = self.operation.as_ref();
+        let decision = self.decision.as_ref();
+        let guards = world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None)));
+        self.view.store(Arc::new(PoolView {
+            pool: self.pool.clone(),
+            at: now,
+            mode: self.mode,
+            stop_file: (self.stop_file)(),
+            seen: world.map(|w| Observation::clone(&w.seen)),
+            thresholds: policy.thresholds,
+            sources: self.settings.sources(),
+            conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
+            decision: self.decision.clone(),
+            guards: guards.unwrap_or_default(),
+            operation: self.operation.clone(),
+            last_operation: self.last_operation.clone(),
+            cooldowns: decide::cooldowns(&policy, &self.memory, now),
+            outlook: world.map(|w| w.outlook.clone()).unwrap_or_default(),
+            desired_nodes: self.desired_nodes(),
+            nodes_wanted: self.nodes_wanted(),
+            store: picture::store_health(inventory),
+            needs_human: picture::needs_human(decision, operation, silent, &unexplained),
+            headline: picture::headline(
+                self.mode,
+                counted(|seen| seen.nodes.len()),
+                counted(Observation::healthy_nodes),
+                decision,
+                operation,
+            ),
+            unexplained,
+            maintenance: self.maintenance.clone(),
+        }));
+    }
+
+    /// The node count aimed at: of the open operation, else the nodes that count.
+    fn desired_nodes(&self) -> u32 {
+        let Some(world) = &self.world else { return 0 };
+        let counting = world.seen.nodes.iter().filter(|n| n.state != NodeState::Lost).count() as u32;
+        match self.operation.as_ref().map(|o| (o.kind, o.state, &o.nodes)) {
+            Some((Kind::ScaleUp, OperationState::Running, new)) => {
+                counting + new.iter().filter(|id| world.seen.node(id).is_none()).count() as u32
+            }
+            Some((Kind::ScaleDown, OperationState::Running, gone)) => {
+                counting - gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32
+            }
+            _ => counting,
+        }
+    }
+
+    /// Nodes that a person should add, with a provider that cannot.
+    fn nodes_wanted(&self) -> u32 {
+        let wants_up = self.decision.as_ref().is_some_and(|d| d.wanted == Some(Kind::ScaleUp));
+        u32::from(wants_up && !self.can_change())
+    }
+}
+
+/// The load of every node that might be removed.
+fn loads(seen: &Observation) -> BTreeMap<NodeId, Option<f64>> {
+    seen.nodes.iter().filter(|n| n.state != NodeState::Lost).map(|n| (n.id.clone(), n.load)).collect()
+}
+
+/// Up soon after down, or down soon after up: growing and shrinking in turns.
+fn is_reversal(before: &Operation, now: &Operation) -> bool {
+    let opposite =
+        matches!((before.kind, now.kind), (Kind::ScaleUp, Kind::ScaleDown) | (Kind::ScaleDown, Kind::ScaleUp));
+    opposite && now.started_at.since(before.ended_at.unwrap_or(before.updated_at)) < REVERSAL_WITHIN
+}
+
+/// Whether a decision says something else than the one before it: what is done or wanted, or what holds it.
+fn differs(before: &Decision, now: &Decision) -> bool {
+    let told = |d: &Decision| {
+        (d.action.clone(), d.wanted, d.trigger, d.mode, d.guards.iter().map(|g| g.name).collect::<BTreeSet<_>>())
+    };
+    told(before) != told(now)
+}
+
+fn headline(decision: &Decision) -> String {
+    let because =
+        if decision.because.is_empty() { String::new() } else { format!(": {}", decision.because.join("; ")) };
+    match (&decision.action, decision.wanted) {
+        (Action::Hold, Some(kind)) => format!("hold, {} wanted{because}", kind.as_str()),
+        (action, _) => format!("{}{because}", action.name()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The pool in one sentence, what needs a person, and the shards in three numbers. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Action, Decision, Guard, Inventory, Kind, Mode, Operation, OperationState, ReplicaState, ShardId, StepState,
+    StoreHealth, Unexplained,
+};
+
+/// The datastore's shards in three numbers; unknown when it did not answer or holds none.
+pub fn store_health(inventory: Option<&Inventory>) -> StoreHealth {
+    let Some(inventory) = inventory else { return StoreHealth::default() };
+    let mut active: BTreeMap<&ShardId, u64> = inventory.shards.iter().map(|r| (&r.shard, 0)).collect();
+    let counts = |r: &&crate::model::Replica| {
+        r.state == ReplicaState::Active && inventory.member(&r.node).is_some_and(|member| member.healthy)
+    };
+    for replica in inventory.shards.iter().filter(counts) {
+        *active.entry(&replica.shard).or_default() += 1;
+    }
+    let wanted = |shard: &ShardId| u64::from(inventory.wanted_replicas.get(&shard.collection).copied().unwrap_or(1));
+    StoreHealth {
+        replicas_missing: Some(active.iter().map(|(shard, &have)| wanted(shard).saturating_sub(have)).sum()),
+        shards_sole_copy: Some(active.values().filter(|&&have| have <= 1).count() as u64),
+        moves_running: inventory.transfers.len() as u64,
+    }
+}
+
+/// What a person must look at, one sentence each.
+pub fn needs_human(
+    decision: Option<&Decision>,
+    operation: Option<&Operation>,
+    store_silent: Option<&str>,
+    unexplained: &[Unexplained],
+) -> Vec<String> {
+    let mut needs = Vec::new();
+    if let Some(operation) = operation.filter(|o| o.state == OperationState::Blocked) {
+        needs.push(format!("operation {} is blocked: {}", operation.id, operation.detail));
+    }
+    if let Some(why) = store_silent {
+        needs.push(format!("the datastore does not answer: {why}"));
+    }
+    for hit in decision.map(|d| d.guards.as_slice()).unwrap_or_default() {
+        if matches!(hit.name, Guard::PartitionSuspected | Guard::BreakerOpen | Guard::MixedVersions) {
+            needs.push(format!("{}: {}", hit.name.as_str(), hit.detail));
+        }
+    }
+    if let Some(decision) = decision.filter(|d| d.wanted == Some(Kind::Replace) && d.action == Action::Hold) {
+        needs.push(format!("a node should be replaced and is not: {}", guards(decision)));
+    }
+    if let Some(decision) = decision.filter(|d| d.guards.iter().any(|g| g.name == Guard::NoProvider)) {
+        needs.push(format!("a change is wanted that only a person can make: {}", decision.because.join("; ")));
+    }
+    needs.extend(unexplained.iter().map(|u| u.detail.clone()));
+    needs
+}
+
+/// The pool in one sentence.
+pub fn headline(
+    mode: Mode,
+    nodes: usize,
+    healthy: usize,
+    decision: Option<&Decision>,
+    operation: Option<&Operation>,
+) -> String {
+    let health = if nodes == healthy {
+        format!("{nodes} nodes, all healthy")
+    } else {
+        format!("{healthy} of {nodes} nodes healthy")
+    };
+    format!("{health}; {}; {}", mode.as_str(), doing(decision, operation))
+}
+
+fn doing(decision: Option<&Decision>, operation: Option<&Operation>) -> String {
+    match (operation, decision) {
+        (Some(operation), _) => under_way(operation),
+        (None, None) => "the first check is not done yet".into(),
+        (None, Some(decision)) => match (&decision.action, decision.wanted) {
+            (Action::Hold, None) => "nothing to do".into(),
+            (Action::Hold, Some(kind)) => {
+                format!("would {} ({}), held by {}", verb(kind), decision.because.join("; "), guards(decision))
+            }
+            (action, _) => format!("{} decided", action.name()),
+        },
+    }
+}
+
+/// "scale_up: create default-4 (step 2 of 6)".
+pub fn under_way(operation: &Operation) -> String {
+    let (at, step) = current(operation);
+    let paused = if operation.paused { ", paused" } else { "" };
+    format!("{} {}: {step} (step {at} of {}{paused})", operation.kind.as_str(), state(operation), operation.steps.len())
+}
+
+fn state(operation: &Operation) -> &'static str {
+    match operation.state {
+        OperationState::Undoing => "is being taken back",
+        OperationState::Blocked => "is blocked",
+        _ => "runs",
+    }
+}
+
+/// Number (from 1) and name of the step that is under way or comes next.
+pub fn current(operation: &Operation) -> (usize, &'static str) {
+    let open = |s: &crate::model::Step| matches!(s.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
+    match operation.steps.iter().position(open) {
+        Some(at) => (at + 1, operation.steps[at].action.name()),
+        None => (operation.steps.len(), operation.steps.last().map_or("nothing", |s| s.action.name())),
+    }
+}
+
+fn verb(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ScaleUp => "scale up",
+        Kind::ScaleDown => "scale down",
+        Kind::Replace => "replace a node",
+        Kind::Rebalance => "rebalance",
+    }
+}
+
+fn guards(decision: &Decision) -> String {
+    let words: Vec<String> = decision.guards.iter().map(|g| format!("{}: {}", g.name.as_str(), g.detail)).collect();
+    if words.is_empty() { "nothing".into() } else { words.join("; ") }
+}

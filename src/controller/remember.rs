@@ -1,0 +1,220 @@
+//! What outlives a restart, and what past work teaches: mode, overrides, memory, maintenance, the open operation.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::decide::Memory;
+use crate::model::{
+    Action, Decision, Experience, HistoryKind, Kind, Mode, NodeId, Observation, Operation, OperationId, OperationState,
+    Override, PoolView, Request, StepAction, StepState, StoreHealth, Timestamp,
+};
+use crate::observe::Window;
+use crate::operate::plan::{self, Deadlines, Planning};
+use crate::operate::runner::{Hands, Operator, Pace, Report};
+use crate::record::{Journal, JournalError};
+
+use super::overrides::Settings;
+use super::{Controller, Eyes, Parts, picture, standing};
+
+/// Past operations from which lead time and speed are learnt.
+const LEARN_FROM: usize = 50;
+
+impl Controller {
+    /// The controller as it stood when it was last stopped, however that came about.
+    pub(super) async fn remembering(parts: Parts) -> Result<Controller, JournalError> {
+        let Parts { config, first_mode, eyes, journal, telemetry, stop_file } = parts;
+        let pool = config.name.clone();
+        let settings = Settings::new(
+            config.policy.thresholds,
+            config.threshold_names_from_file.clone(),
+            load::<Vec<Override>>(journal.as_ref(), &config, "overrides").await?.unwrap_or_default(),
+        );
+        let problems = settings.problems();
+        if let Some(problem) = problems.first() {
+            return Err(JournalError::Unreadable(format!(
+                "a threshold set by the API does not fit the configuration file any more: {}: {} ({}). \
+                 Mend the file so that both stand together, start, and drop the override",
+                problem.name, problem.what, problem.hint
+            )));
+        }
+        let saved_mode: Option<SavedMode> = load(journal.as_ref(), &config, "mode").await?;
+        let memory: Option<Memory> = load(journal.as_ref(), &config, "memory").await?;
+        let maintenance: Option<BTreeMap<NodeId, Timestamp>> = load(journal.as_ref(), &config, "maintenance").await?;
+        let mode = saved_mode.map_or(first_mode, |saved| saved.mode);
+        let now = eyes.clock.now();
+        let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
+        let standing = standing::Picture { view: view.clone(), stop_file: stop_file.clone() };
+        let (operator, reports) = operator(&eyes, journal.clone(), standing, settings.interval());
+        let mut controller = Controller {
+            view,
+            recent: Arc::new(ArcSwap::from_pointee(VecDeque::new())),
+            pool,
+            settings,
+            mode,
+            eyes,
+            journal,
+            operator,
+            reports,
+            telemetry,
+            stop_file,
+            window: Window::default(),
+            memory: memory.map(Memory::restarted).unwrap_or_default(),
+            maintenance: maintenance.unwrap_or_default(),
+            experience: Experience::default(),
+            machines: Vec::new(),
+            world: None,
+            decision: None,
+            operation: None,
+            last_operation: None,
+            looking: false,
+            config,
+        };
+        controller.recall_operations().await?;
+        controller.show();
+        Ok(controller)
+    }
+
+    /// Learns from past operations, and takes up the one that is still open.
+    async fn recall_operations(&mut self) -> Result<(), JournalError> {
+        let mut past = self.journal.operations(&self.pool, LEARN_FROM, None).await?;
+        past.retain(|o| o.state.is_final());
+        self.last_operation = past.first().cloned();
+        for operation in past.iter().rev() {
+            self.telemetry.operation_remembered(operation);
+            self.learn(operation);
+        }
+        if let Some(open) = self.journal.open_operation(&self.pool).await? {
+            let at = self.eyes.clock.now();
+            let summary = format!("{} {} is taken up again after a restart", open.kind.as_str(), open.id);
+            let entry =
+                self.entry(at, HistoryKind::Program, super::OURSELVES, &summary, &json!({"operation": open.id}));
+            self.journal.append(entry).await?;
+            self.telemetry.operation_began(&open);
+            self.operator.resume(open.clone());
+            self.operation = Some(open);
+        }
+        Ok(())
+    }
+
+    /// Lead time of a scale-up, and speed of its moves.
+    pub(super) fn learn(&mut self, operation: &Operation) {
+        if operation.kind == Kind::ScaleUp && operation.state == OperationState::Succeeded {
+            self.experience.lead_times.extend(lead_time(operation));
+            let surplus = self.experience.lead_times.len().saturating_sub(LEARN_FROM);
+            self.experience.lead_times.drain(..surplus);
+        }
+        self.experience.bytes_per_second = speed(operation).or(self.experience.bytes_per_second);
+    }
+
+    /// The operation for a decision; names of new nodes are never used twice. `None` for a decision to hold.
+    pub(super) async fn planned(
+        &self,
+        decision: &Decision,
+        request: Option<&Request>,
+        seen: &Observation,
+    ) -> Result<Option<Operation>, JournalError> {
+        let names = match decision.action {
+            Action::ScaleUp { nodes, .. } => self.new_names(nodes, seen).await?,
+            _ => Vec::new(),
+        };
+        Ok(plan::plan(
+            decision,
+            Planning {
+                id: OperationId(uuid::Uuid::now_v7().to_string().into()),
+                pool: self.pool.clone(),
+                at: self.eyes.clock.now(),
+                who: request.map_or(super::OURSELVES, |r| r.who.as_str()),
+                names,
+                holds_data: self.eyes.store.holds_data(),
+                deadlines: Deadlines::of(self.eyes.provider.timeout(), self.interval()),
+            },
+        ))
+    }
+
+    async fn new_names(&self, count: u32, seen: &Observation) -> Result<Vec<NodeId>, JournalError> {
+        let used: Option<u64> = load(self.journal.as_ref(), &self.config, "highest_ordinal").await?;
+        let known = self.machines.iter().map(|m| &m.id).chain(seen.nodes.iter().map(|n| &n.id));
+        let (names, used) = plan::new_names(&self.pool, known, used.unwrap_or(0), count);
+        self.journal.save(&self.pool, "highest_ordinal", &json!(used), None).await?;
+        Ok(names)
+    }
+}
+
+/// The operator of one pool, and where it reports.
+fn operator(
+    eyes: &Eyes,
+    journal: Arc<dyn Journal>,
+    standing: standing::Picture,
+    interval: Duration,
+) -> (Operator, mpsc::UnboundedReceiver<Report>) {
+    let hands =
+        Hands { provider: eyes.provider.clone(), datastore: eyes.store.clone(), journal, clock: eyes.clock.clone() };
+    let (told, reports) = mpsc::unbounded_channel();
+    let pace = Pace::of(interval, eyes.provider.timeout());
+    (Operator::new(hands, pace, Arc::new(standing), told), reports)
+}
+
+#[derive(serde::Deserialize)]
+struct SavedMode {
+    mode: Mode,
+}
+
+async fn load<T: DeserializeOwned>(
+    journal: &dyn Journal,
+    config: &crate::config::PoolConfig,
+    name: &str,
+) -> Result<Option<T>, JournalError> {
+    let Some(value) = journal.load(&config.name, name).await? else { return Ok(None) };
+    serde_json::from_value(value).map(Some).map_err(|error| {
+        JournalError::Unreadable(format!("the saved {name} of pool {} is not understood: {error}", config.name))
+    })
+}
+
+/// Creation asked for until the operation ended.
+fn lead_time(operation: &Operation) -> Option<Duration> {
+    let created = operation.steps.iter().find(|s| matches!(s.action, StepAction::Create { .. }))?;
+    Some(operation.ended_at?.since(created.started_at?))
+}
+
+/// Bytes per second of the operation's moves; `None` if it moved nothing.
+fn speed(operation: &Operation) -> Option<f64> {
+    let moves = operation.steps.iter().filter(|s| s.state == StepState::Done).filter_map(|s| match &s.action {
+        StepAction::Move(relocation) => Some((relocation.bytes, s.ended_at?.since(s.started_at?))),
+        _ => None,
+    });
+    let (bytes, took) = moves.fold((0, Duration::ZERO), |(b, t), (bytes, took)| (b + bytes, t + took));
+    (bytes > 0 && !took.is_zero()).then(|| bytes as f64 / took.as_secs_f64())
+}
+
+/// The picture before the first check.
+fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Settings, at: Timestamp) -> PoolView {
+    PoolView {
+        pool: config.name.clone(),
+        at,
+        mode,
+        stop_file: false,
+        seen: None,
+        thresholds: settings.effective(),
+        sources: settings.sources(),
+        conditions: Vec::new(),
+        decision: None,
+        guards: Vec::new(),
+        operation: None,
+        last_operation: None,
+        cooldowns: Default::default(),
+        outlook: Default::default(),
+        desired_nodes: 0,
+        nodes_wanted: 0,
+        store: StoreHealth::default(),
+        needs_human: Vec::new(),
+        headline: picture::headline(mode, 0, 0, None, None),
+        unexplained: Vec::new(),
+        maintenance: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Asked by the operator before it begins, and again before what cannot be taken back: does the decision still stand?
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+
+use crate::model::{Kind, NodeState, Operation, PoolView};
+use crate::operate::runner::Standing;
+
+use super::StopFile;
+
+/// Answers from the pool's last picture.
+pub struct Picture {
+    pub view: Arc<ArcSwap<PoolView>>,
+    pub stop_file: StopFile,
+}
+
+#[async_trait]
+impl Standing for Picture {
+    async fn still_stands(&self, operation: &Operation) -> Result<(), String> {
+        if (self.stop_file)() {
+            return Err("a STOP file lies in the storage path".into());
+        }
+        match operation.kind {
+            Kind::ScaleDown => may_lose(&self.view.load(), operation),
+            Kind::ScaleUp | Kind::Replace | Kind::Rebalance => Ok(()),
+        }
+    }
+}
+
+/// Whether the pool can do with one node fewer as it looks now.
+fn may_lose(view: &PoolView, operation: &Operation) -> Result<(), String> {
+    // Before the first check after a restart nothing is known; the operation's own reads and proof decide alone then.
+    let Some(seen) = &view.seen else { return Ok(()) };
+    let stays = |n: &&crate::model::NodeSeen| {
+        !operation.nodes.contains(&n.id) && matches!(n.state, NodeState::Serving | NodeState::Joining)
+    };
+    let staying = seen.nodes.iter().filter(stays).count() as u32;
+    if staying < view.thresholds.min_nodes {
+        return Err(format!("{staying} nodes would stay, fewer than min_nodes ({})", view.thresholds.min_nodes));
+    }
+    let ill: Vec<&str> = seen.nodes.iter().filter(stays).filter(|n| !n.healthy).map(|n| n.id.as_str()).collect();
+    if ill.is_empty() { Ok(()) } else { Err(format!("not healthy: {}", ill.join(", "))) }
+}

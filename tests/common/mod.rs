@@ -1,0 +1,221 @@
+//! A real vecscale process for tests: own temporary directory, free ports, gone when dropped, and talkative when it fails.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod platform;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The program under test.
+pub const VECSCALE: &str = env!("CARGO_BIN_EXE_vecscale");
+
+/// A directory with a configuration, and at most one controller running on it.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub args: Vec<String>,
+    child: Option<Child>,
+    pub url: String,
+    starts: u32,
+}
+
+impl World {
+    /// Writes the configuration; nothing runs yet.
+    pub fn new(config: &str) -> World {
+        let dir = tempfile::Builder::new().prefix("vecscale-test-").tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("config.yaml"), config).expect("writing the configuration");
+        World { dir, args: Vec::new(), child: None, url: String::new(), starts: 0 }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn storage(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Starts the controller on a free port and waits until it answers.
+    pub async fn start(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.try_get("/-/healthy").await.is_none() {
+            assert!(self.is_running(), "the controller ended by itself\n{}", self.logs());
+            assert!(Instant::now() < deadline, "the controller does not answer\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Starts the controller without waiting.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "a controller runs already");
+        let port = free_port();
+        self.url = format!("http://127.0.0.1:{port}");
+        self.starts += 1;
+        let log = fs::File::create(self.path(&format!("vecscale-{}.log", self.starts))).expect("the log file");
+        let child = self
+            .command()
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("starting vecscale");
+        self.child = Some(child);
+    }
+
+    /// `vecscale run` with this world's configuration and storage.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(VECSCALE);
+        command
+            .arg("run")
+            .arg(format!("--config.file={}", self.path("config.yaml").display()))
+            .arg(format!("--storage.path={}", self.storage().display()))
+            .current_dir(self.dir.path());
+        command
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running controller").id()
+    }
+
+    /// `kill -9` of the controller alone.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running controller");
+        child.kill().expect("kill -9");
+        child.wait().expect("waiting for the killed controller");
+    }
+
+    /// An orderly stop; returns the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running controller");
+        signal(child.id(), "TERM");
+        let deadline = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = child.try_wait().expect("waiting for the controller") {
+                return status.code();
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the controller did not stop within 40 s\n{}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    /// GET of a JSON document; `None` when it does not answer 200.
+    pub async fn try_get(&self, path: &str) -> Option<String> {
+        let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
+        if answer.status() != 200 {
+            return None;
+        }
+        answer.text().await.ok()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let text = self.try_get(path).await.unwrap_or_else(|| panic!("GET {path} failed\n{}", self.logs()));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("GET {path}: {e}: {text}"))
+    }
+
+    /// POST; status code and JSON answer.
+    pub async fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = http().post(format!("{}{path}", self.url));
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = request.send().await.unwrap_or_else(|e| panic!("POST {path}: {e}\n{}", self.logs()));
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a whole answer");
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub async fn status(&self) -> Value {
+        self.get("/autoscaling/status").await
+    }
+
+    /// Polls until `probe` gives something; panics with the logs when it does not in time.
+    pub async fn until<T>(&self, what: &str, within: Duration, probe: impl AsyncFn(&World) -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = probe(self).await {
+                return found;
+            }
+            if Instant::now() > deadline {
+                let status = self.try_get("/autoscaling/status").await.unwrap_or_default();
+                panic!("not within {} s: {what}\nstatus: {status}\n{}", within.as_secs(), self.logs());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The end of every log, for a failing test.
+    pub fn logs(&self) -> String {
+        (1..=self.starts)
+            .map(|n| {
+                let text = fs::read_to_string(self.path(&format!("vecscale-{n}.log"))).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                format!("--- log {n}\n{}\n", lines[lines.len().saturating_sub(60)..].join("\n"))
+            })
+            .collect()
+    }
+
+    /// Ids of the processes of embedded nodes below the storage path.
+    pub fn node_pids(&self) -> Vec<u32> {
+        let mark = self.storage().display().to_string();
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        entries
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|&pid| Some(pid) != self.child.as_ref().map(Child::id))
+            .filter(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                line.contains(" node ") && line.contains(&mark)
+            })
+            .collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for pid in self.node_pids() {
+            signal(pid, "KILL");
+        }
+    }
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+pub fn http() -> reqwest::Client {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build().expect("an HTTP client")
+}
+
+/// Writes an executable script.
+pub fn script(at: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(at, text).expect("writing a script");
+    fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("making it executable");
+}
