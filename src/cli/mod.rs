@@ -1,1 +1,2 @@
 //! one file per command.
+pub mod node;
