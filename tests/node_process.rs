@@ -1,11 +1,14 @@
 //! The `process` provider with real processes.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vecscale::model::*;
+use vecscale::node::client::Client;
 use vecscale::node::lock::{Holder, ProcessName, holder, start_of};
 use vecscale::operate::drivers::process::Process;
+use vecscale::operate::drivers::vectornode::Vectornode;
 use vecscale::operate::drivers::*;
 
 fn provider(storage: &Path) -> Process {
@@ -118,6 +121,48 @@ async fn creating_twice_makes_one_process_and_destroying_twice_none() {
     }
     assert_ne!(start_of(running.pid), Some(running.started), "the process lives on");
     assert_eq!(std::fs::read_dir(path.join("nodes")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_loses_no_acknowledged_write() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    let provider = Arc::new(provider(path));
+    let machines = provider.start_registered().await.unwrap();
+    let store = Vectornode::start(provider.clone(), 1);
+    let client = Arc::new(Client::new(machines.iter().map(|m| m.address.clone())));
+    while store.inventory(None).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    client.create_collection("c", 2, 4, 1).await.unwrap();
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let (to, list) = (client.clone(), written.clone());
+    let writer = tokio::spawn(async move {
+        for n in 0.. {
+            let points: Vec<_> = (n * 10..n * 10 + 10).map(|id| (id, vec![1.0, id as f32])).collect();
+            if to.upsert("c", &points).await.is_ok() {
+                list.lock().unwrap().extend(points.iter().map(|p| p.0));
+            }
+        }
+    });
+    for round in 1..=3 {
+        let enough = 300 * round;
+        until("some writes", || written.lock().unwrap().len() > enough).await;
+        let process = process(path, "p-1").unwrap();
+        kill(process);
+        until("p-1 is down", || start_of(process.pid) != Some(process.started)).await;
+        provider.start_registered().await.unwrap();
+    }
+    writer.abort();
+    until("all members are well", || {
+        let well = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.inventory(None)));
+        well.is_ok_and(|seen| seen.members.iter().all(|m| m.healthy))
+    })
+    .await;
+    let written = written.lock().unwrap().clone();
+    let found = client.get("c", &written).await.unwrap();
+    assert_eq!(found.len(), written.len(), "acknowledged writes are lost");
+    provider.stop_all().await.unwrap();
 }
 
 #[tokio::test]
