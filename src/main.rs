@@ -1,5 +1,15 @@
-//! The program: everything is in the library.
+//! The program: dispatches to its commands.
 
-fn main() -> std::process::ExitCode {
-    vecscale::cli::main()
+use clap::Parser;
+use vecscale::cli::node::{NodeArgs, run};
+
+#[derive(Parser)]
+#[command(version, about)]
+enum Cli {
+    Node(NodeArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Cli::Node(args) = Cli::parse();
+    tokio::runtime::Runtime::new()?.block_on(run(args))
 }

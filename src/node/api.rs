@@ -212,15 +212,17 @@ async fn granted(node: &Arc<Node>, wish: Wish, shown: impl Fn(&ClusterMap) -> bo
     tokio::select! {
         refused = &mut held.refused => {
             let why = refused.unwrap_or_else(|_| "the node is stopping".into());
-            Err(Failure::new(StatusCode::CONFLICT, format!("Wrong input: {why}")))
+            return Err(Failure::new(StatusCode::CONFLICT, format!("Wrong input: {why}")));
         }
-        seen = timeout_at(deadline, in_force) => seen.map(drop).map_err(|_| {
+        seen = timeout_at(deadline, in_force) => drop(seen.map_err(|_| {
             Failure::unavailable(format!(
                 "no controller has changed the cluster map within {} s; collections need vecscale running",
                 WISH_LIMIT.as_secs()
             ))
-        }),
+        })?),
     }
+    node.tell_others().await;
+    Ok(())
 }
 
 async fn upsert(node: &Arc<Node>, name: &str, wanted: Upsert) -> Result<Value, Failure> {

@@ -113,7 +113,7 @@ impl Points {
     /// Everything that a log must keep, in order of id: points, then deletions of this epoch.
     pub fn all(&self) -> impl Iterator<Item = Op> {
         let deleted = self.tombstones.iter().map(|(&id, &version)| Op { id, version, change: Change::Delete });
-        self.from(0).map(Point::to_op).chain(deleted)
+        self.from(0).map(|p| p.to_op()).chain(deleted)
     }
 
     /// The highest count used in `epoch`.
@@ -179,7 +179,7 @@ impl Points {
 }
 
 impl Point<'_> {
-    pub fn to_op(self) -> Op {
+    pub fn to_op(&self) -> Op {
         let change = Change::Upsert { vector: self.vector.to_vec(), payload: self.payload.map(<[u8]>::to_vec) };
         Op { id: self.id, version: self.version, change }
     }

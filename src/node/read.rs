@@ -168,7 +168,7 @@ impl Node {
             for (node, address, shards, answer) in join_all(asked).await {
                 match answer {
                     Ok(answer) => {
-                        shards.iter().for_each(|(shard, _)| drop(left.remove(shard)));
+                        left.retain(|shard| shards.iter().all(|(s, _)| s != shard));
                         answers.push(answer);
                     }
                     Err(stale) if stale.status == StatusCode::CONFLICT => self.reconcile(address, stale.epoch).await,

@@ -345,11 +345,25 @@ impl Node {
                 sent.await.map(drop).map_err(|e| e.to_string())
             }
             // The same map: the other is just changing over.
-            _ => Ok(tokio::time::sleep(Duration::from_millis(10)).await),
+            _ => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok(())
+            }
         };
         if let Err(error) = outcome {
             tracing::debug!(address, error, "maps were not reconciled");
         }
+    }
+
+    /// Sends the map to the other members, so that what was answered here holds there too.
+    pub async fn tell_others(&self) {
+        let Some(map) = self.map() else { return };
+        let others = map.members.iter().filter(|(id, _)| **id != self.id);
+        let sent = others.map(|(_, m)| {
+            self.peers.ask::<Vote>(Method::PUT, &m.address, "/cluster/map/learned", Some(&map), MAP_LIMIT)
+        });
+        // Who misses it asks when a request does not fit its map.
+        drop(futures::future::join_all(sent).await);
     }
 
     /// Runs what waits for the disk off the threads that serve requests.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::writer::{NotChanged, Writer};
 use crate::model::{NodeId, ReplicaState};
-use crate::node::map::{ClusterMap, Collection, ShardKey};
+use crate::node::map::{Assignment, ClusterMap, Collection, Moving, ShardKey};
 use crate::node::peers::PeerError;
 use crate::node::state::Holdings;
 use crate::node::wishes::{Fetched, Open, Wish};
@@ -62,6 +62,7 @@ pub async fn tend(writer: Arc<Writer>) {
             // `None`: a poll is under way.
             let pause = polled.entry(id.clone()).or_insert(Duration::ZERO);
             if *pause != Duration::MAX {
+                let wait = if tender.seen.contains_key(id) { POLL_WAIT } else { 0.0 };
                 let (writer, address, pause, id) = (
                     tender.writer.clone(),
                     tender.writer.address(&map, id),
@@ -70,7 +71,7 @@ pub async fn tend(writer: Arc<Writer>) {
                 );
                 polls.spawn(async move {
                     sleep(pause).await;
-                    let path = format!("/cluster/wishes?wait={POLL_WAIT}");
+                    let path = format!("/cluster/wishes?wait={wait}");
                     (id, writer.peers.get(&address, &path, POLL_LIMIT).await)
                 });
             }
@@ -114,7 +115,11 @@ impl Tender {
     async fn grant(&self, map: &ClusterMap, wish: Wish) -> Result<(), NotChanged> {
         match wish {
             Wish::Create { collection, params } => {
-                let unseen = |id: &NodeId| self.seen.get(id).is_none_or(|s| !s.ready || s.epoch.is_none());
+                // Whom to place on is decided when every member was looked at, or the first ones would get it all.
+                if map.members.keys().any(|id| !self.seen.contains_key(id)) {
+                    return Ok(());
+                }
+                let silent = |id: &NodeId| self.seen.get(id).is_none_or(|s| !s.ready || s.epoch.is_none());
                 self.writer
                     .change(|map| {
                         if let Some(held) = map.collections.get(&collection) {
@@ -124,7 +129,7 @@ impl Tender {
                         }
                         // A node that does not serve gets nothing new, as if it were cordoned.
                         let mut open = map.clone();
-                        open.members.iter_mut().for_each(|(id, m)| m.cordoned |= unseen(id));
+                        open.members.iter_mut().for_each(|(id, m)| m.cordoned |= silent(id));
                         let shards = open.place(&params, map.epoch);
                         if shards.iter().any(|a| a.replicas.is_empty()) {
                             return Err("no member may take new shards now".into());
@@ -172,15 +177,16 @@ impl Tender {
             self.follow_addresses().await?;
         }
         finish_copies(&self.writer).await?;
-        let lost_target = |a: &&crate::node::map::Assignment| {
+        let lost_target = |a: &&Assignment| {
             let to = a.moving.as_ref().map(|m| &m.to);
             to.and_then(|to| self.seen.get(to)).is_some_and(|seen| seen.silent >= GIVE_UP)
         };
         if map.shards().any(|(_, _, _, a)| lost_target(&a)) {
             let give_up = |map: &mut ClusterMap| {
                 for shard in map.collections.values_mut().flat_map(|c| &mut c.shards).filter(|a| lost_target(&&**a)) {
-                    let to = shard.moving.as_ref().map(|m| m.to.clone());
-                    to.iter().for_each(|to| drop(shard.take_out(to)));
+                    if let Some(Moving { to, .. }) = shard.moving.clone() {
+                        shard.take_out(&to);
+                    }
                 }
                 Ok(true)
             };
@@ -280,6 +286,6 @@ pub async fn finish_copies(writer: &Writer) -> Result<(), NotChanged> {
 }
 
 /// The assignment of a shard in a map that is being changed.
-pub fn shard_mut(map: &mut ClusterMap, key: ShardKey) -> Option<&mut crate::node::map::Assignment> {
+pub fn shard_mut(map: &mut ClusterMap, key: ShardKey) -> Option<&mut Assignment> {
     map.collections.values_mut().find(|c| c.id == key.collection)?.shards.get_mut(key.shard as usize)
 }

@@ -1,0 +1,209 @@
+//! The `process` provider with real processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vecscale::model::*;
+use vecscale::node::client::Client;
+use vecscale::node::lock::{Holder, ProcessName, holder, start_of};
+use vecscale::operate::drivers::process::Process;
+use vecscale::operate::drivers::vectornode::Vectornode;
+use vecscale::operate::drivers::*;
+
+fn provider(storage: &Path) -> Process {
+    let settings = ProcessSettings { nodes: 2, ..ProcessSettings::default() };
+    Process::new("p".into(), storage, settings, PathBuf::from(env!("CARGO_BIN_EXE_vecscale")))
+}
+
+fn call() -> Call {
+    let operation = OperationId("op".into());
+    Call {
+        pool: "p".into(),
+        operation,
+        step: "create",
+        key: "op/1".into(),
+        fence: 1,
+        deadline: Duration::from_secs(30),
+    }
+}
+
+fn id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn process(storage: &Path, name: &str) -> Option<ProcessName> {
+    match holder(&storage.join("nodes").join(name)).unwrap() {
+        Holder::Process(process) => Some(process),
+        Holder::Nobody | Holder::Unnamed => None,
+    }
+}
+
+fn kill(process: ProcessName) {
+    let pid = rustix::process::Pid::from_raw(process.pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+async fn until(what: &str, look: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !look() {
+        assert!(tokio::time::Instant::now() < deadline, "not in 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn ready(machines: &[Machine]) -> Vec<(&str, bool)> {
+    machines.iter().map(|m| (m.id.as_str(), m.ready == Some(true))).collect()
+}
+
+/// Ends what a failed test leaves.
+struct Cleared(tempfile::TempDir);
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        for node in std::fs::read_dir(self.0.path().join("nodes")).into_iter().flatten().flatten() {
+            if let Ok(Holder::Process(process)) = holder(&node.path()) {
+                kill(process);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_live_on_without_the_controller_and_are_found_again() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    let first = provider(path).start_registered().await.unwrap();
+    assert_eq!(ready(&first), [("p-1", true), ("p-2", true)]);
+    let before = process(path, "p-1").unwrap();
+
+    // The provider is gone; the next one finds the same processes and starts no others.
+    let again = provider(path);
+    assert_eq!(again.list().await.unwrap(), first);
+    assert_eq!(again.start_registered().await.unwrap(), first);
+    assert_eq!(process(path, "p-1"), Some(before));
+
+    // Killed behind its back: seen as not running, although its parent is this process.
+    kill(before);
+    until("p-1 is down", || process(path, "p-1").is_none()).await;
+    assert_eq!(ready(&again.list().await.unwrap()), [("p-1", false), ("p-2", true)]);
+    until("no dead process is left behind", || start_of(before.pid) != Some(before.started)).await;
+    let restarted = again.start_registered().await.unwrap();
+    assert_eq!(restarted, first, "it does not listen where it did");
+    assert_ne!(process(path, "p-1"), Some(before));
+
+    // An orderly stop keeps the data; a node that was destroyed is not made anew.
+    assert_eq!(again.destroy(&call(), &first[1]).await, Effect::Done(()));
+    again.stop_all().await.unwrap();
+    assert_eq!(ready(&again.list().await.unwrap()), [("p-1", false)]);
+    assert_eq!(ready(&provider(path).start_registered().await.unwrap()), [("p-1", true)]);
+    again.stop_all().await.unwrap();
+}
+
+#[tokio::test]
+async fn creating_twice_makes_one_process_and_destroying_twice_none() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    let (one, other) = (provider(path), provider(path));
+    let (new, call) = (id("new"), call());
+    // Two controllers at once, as when the first hangs: the directory has one process all the same.
+    let made = tokio::join!(one.create(&call, &new, None), other.create(&call, &new, None));
+    let Effect::Done(machine) = one.create(&call, &new, None).await else { panic!("{made:?}") };
+    assert!(made.0 == Effect::Done(machine.clone()) || made.1 == Effect::Done(machine.clone()), "{made:?}");
+    let running = process(path, "new").unwrap();
+    assert_eq!(one.create(&call, &new, None).await, Effect::Done(machine.clone()));
+    assert_eq!(process(path, "new"), Some(running));
+    assert_eq!(one.list().await.unwrap(), std::slice::from_ref(&machine));
+
+    for _ in 0..2 {
+        assert_eq!(other.destroy(&call, &machine).await, Effect::Done(()));
+        assert_eq!(one.list().await.unwrap(), []);
+    }
+    assert_ne!(start_of(running.pid), Some(running.started), "the process lives on");
+    assert_eq!(std::fs::read_dir(path.join("nodes")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_loses_no_acknowledged_write() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    let provider = Arc::new(provider(path));
+    let machines = provider.start_registered().await.unwrap();
+    let store = Vectornode::start(provider.clone(), 1);
+    let client = Arc::new(Client::new(machines.iter().map(|m| m.address.clone())));
+    while store.inventory(None).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    client.create_collection("c", 2, 4, 1).await.unwrap();
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let (to, list) = (client.clone(), written.clone());
+    let writer = tokio::spawn(async move {
+        for n in 0.. {
+            let points: Vec<_> = (n * 10..n * 10 + 10).map(|id| (id, vec![1.0, id as f32])).collect();
+            if to.upsert("c", &points).await.is_ok() {
+                list.lock().unwrap().extend(points.iter().map(|p| p.0));
+            }
+        }
+    });
+    for round in 1..=3 {
+        let enough = 300 * round;
+        until("some writes", || written.lock().unwrap().len() > enough).await;
+        let process = process(path, "p-1").unwrap();
+        kill(process);
+        until("p-1 is down", || start_of(process.pid) != Some(process.started)).await;
+        provider.start_registered().await.unwrap();
+    }
+    writer.abort();
+    until("all members are well", || {
+        let well = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.inventory(None)));
+        well.is_ok_and(|seen| seen.members.iter().all(|m| m.healthy))
+    })
+    .await;
+    let written = written.lock().unwrap().clone();
+    let found = client.get("c", &written).await.unwrap();
+    assert_eq!(found.len(), written.len(), "acknowledged writes are lost");
+    provider.stop_all().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_start_says_why() {
+    let storage = tempfile::tempdir().unwrap();
+    let settings = ProcessSettings { cpu_cores: -1.0, ..ProcessSettings::default() };
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_vecscale"));
+    let provider = Process::new("p".into(), storage.path(), settings.clone(), program);
+    let failed = provider.create(&call(), &id("n"), None).await;
+    assert!(matches!(&failed, Effect::Unknown(why) if why.contains("node n ended at once")), "{failed:?}");
+    assert_eq!(ready(&provider.list().await.unwrap()), [("n", false)], "a registered node is not forgotten");
+    let nowhere = Process::new("p".into(), storage.path(), settings, PathBuf::from("/nonexistent/vecscale"));
+    let failed = nowhere.create(&call(), &id("n"), None).await;
+    assert!(matches!(&failed, Effect::Unknown(why) if why.contains("/nonexistent/vecscale")), "{failed:?}");
+}
+
+#[tokio::test]
+async fn the_metrics_page_is_a_real_one() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let provider = provider(storage.0.path());
+    let Effect::Done(machine) = provider.create(&call(), &id("n"), None).await else { panic!("not created") };
+    let peers = vecscale::node::peers::Peers::default();
+    let limit = Duration::from_secs(5);
+    let page = peers.send(http::Method::GET, &machine.address, "/metrics", "", limit).await.unwrap();
+    let text = String::from_utf8(page.to_vec()).unwrap();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let value: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
+        assert!(value.is_finite(), "{line}");
+    }
+    provider.stop_all().await.unwrap();
+    // The judge of pages, where it is installed.
+    let Ok(mut promtool) = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+    else {
+        return;
+    };
+    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}\n{text}");
+}
