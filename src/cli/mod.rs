@@ -1,2 +1,160 @@
-//! one file per command.
-pub mod node;
+//! The command line: what it may say, and one file per command. Commands write to the writer they are given and end in
+//! `Ok` or in a [`Failure`] with its exit code: 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod args;
+mod check_config;
+mod client;
+mod demo;
+mod explain;
+mod history;
+mod mode;
+mod node;
+mod operate;
+mod plan;
+mod run;
+mod shapes;
+mod status;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use args::RunArgs;
+use client::Client;
+
+/// Watches a distributed vector database and grows, shrinks, repairs and rebalances it, shards included.
+#[derive(Debug, Parser)]
+#[command(name = "vecscale", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch and scale; what `vecscale` without a command does
+    Run(RunArgs),
+    /// Show it all on a temporary cluster, without any configuration
+    Demo,
+    /// Run one built-in vector node
+    Node(node::NodeArgs),
+    #[command(flatten)]
+    Short(Short),
+}
+
+/// The commands that ask a running vecscale, or a file, and end.
+#[derive(Debug, Subcommand)]
+pub enum Short {
+    /// Say everything that is wrong with a configuration file
+    CheckConfig(check_config::CheckConfigArgs),
+    /// How the cluster stands, and why nothing or something is done
+    Status(args::Connection),
+    /// What happened, newest first
+    History(history::HistoryArgs),
+    /// Why the last decision, or the one with this id, was taken
+    Explain(explain::ExplainArgs),
+    /// What a change would move now, and what forbids it
+    Plan(plan::PlanArgs),
+    /// Let vecscale act (or, with --mode observe, only watch and say what it would do)
+    Start(mode::StartArgs),
+    /// Start no new automatic operation; a running one goes on
+    Stop(args::Connection),
+    /// Add nodes by hand
+    ScaleUp(operate::ScaleUpArgs),
+    /// Drain and remove one node by hand
+    ScaleDown(operate::ScaleDownArgs),
+    /// Spread the shards evenly by hand
+    Rebalance(operate::RebalanceArgs),
+}
+
+impl Cli {
+    /// The command that was asked for; `run` when none was named.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+/// The whole program: reads the command line, and does what it says.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().into_command();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(Failure::failed(format!("cannot start: {error}")))),
+    };
+    runtime.block_on(async {
+        finish(match command {
+            Command::Run(args) => run::run(args).await,
+            Command::Demo => demo::run().await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::Node(args) => node::run(args).await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::Short(command) => short(command, &mut io::stdout()).await,
+        })
+    })
+}
+
+/// Carries out a short command.
+///
+/// # Errors
+/// What went wrong, in words, with the exit code.
+async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    match command {
+        Short::CheckConfig(args) => check_config::run(&args, out),
+        Short::Status(connection) => status::run(&Client::new(&connection)?, out).await,
+        Short::History(args) => history::run(&args, out).await,
+        Short::Explain(args) => explain::run(&args, out).await,
+        Short::Plan(args) => plan::run(&args, out).await,
+        Short::Start(args) => mode::start(&args, out).await,
+        Short::Stop(connection) => mode::stop(&Client::new(&connection)?, out).await,
+        Short::ScaleUp(args) => operate::scale_up(&args, out).await,
+        Short::ScaleDown(args) => operate::scale_down(&args, out).await,
+        Short::Rebalance(args) => operate::rebalance(&args, out).await,
+    }
+}
+
+/// How a command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: u8,
+    /// Whole sentences for standard error; empty when there is nothing to say.
+    pub text: String,
+}
+
+impl Failure {
+    /// It was tried and did not come about.
+    pub fn failed(text: impl Into<String>) -> Failure {
+        Failure { code: 1, text: text.into() }
+    }
+
+    /// Nothing was tried: wrong usage or configuration.
+    pub fn usage(text: impl Into<String>) -> Failure {
+        Failure { code: 2, text: text.into() }
+    }
+}
+
+/// A reader that has seen enough (`vecscale history | head`) is no failure.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure { code: 0, text: String::new() },
+            _ => Failure::failed(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+/// Says on standard error what went wrong, and gives the exit code.
+pub fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                let _ = writeln!(io::stderr(), "{}", failure.text); // nobody left to tell
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

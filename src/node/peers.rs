@@ -42,16 +42,13 @@ pub struct Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        // reqwest wants a TLS provider named even for plain HTTP; a second naming is no harm.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(1))
-            // Below the listener's limit for an idle connection, or a request could meet its closing.
-            .pool_idle_timeout(Duration::from_secs(3))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("no file is read to build a client");
+        let http = crate::http::client(|builder| {
+            builder
+                .connect_timeout(Duration::from_secs(1))
+                // Below the listener's limit for an idle connection, or a request could meet its closing.
+                .pool_idle_timeout(Duration::from_secs(3))
+        })
+        .expect("no file is read to build a client");
         Peers { http }
     }
 }

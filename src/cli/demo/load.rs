@@ -15,7 +15,7 @@ use crate::node::client::Client;
 pub const COLLECTION: &str = "articles";
 pub const SHARDS: u32 = 12;
 pub const REPLICAS: u32 = 2;
-const SIZE: u32 = 64;
+const SIZE: u32 = 128;
 const BATCH: u64 = 500;
 /// Searches in flight at once; a cluster that is slower than asked is not buried.
 const IN_FLIGHT: usize = 64;

@@ -18,14 +18,14 @@ use load::Load;
 use view::Screen;
 
 const CONFIG: &str = include_str!("config.yaml");
-const VECTORS: u64 = 12_000;
+const VECTORS: u64 = 20_000;
 /// Each phase must be over by then, or the demo says so and ends.
 const PHASE: Duration = Duration::from_secs(75);
 /// The mean CPU usage that a busy phase aims at, above the line of 0.60, and the calm one's, below 0.30.
 const BUSY: f64 = 0.80;
 const CALM: f64 = 0.15;
 /// Searches per second while their cost is measured.
-const PROBE_RATE: f64 = 25.0;
+const PROBE_RATE: f64 = 60.0;
 
 /// Runs the demo to its end, or until Ctrl-C; either way no process and no file is left.
 ///

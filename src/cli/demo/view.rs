@@ -49,11 +49,13 @@ impl Screen {
 
     /// Says what is new in the pool, and redraws the picture.
     pub fn show(&mut self, view: &PoolView, load: &str) {
+        if let Some(decision) = &view.decision
+            && (view.operation.is_none() || decision.action != Action::Hold)
+        {
+            self.tell_decision(decision);
+        }
         if let Some(operation) = view.operation.as_ref().or(view.last_operation.as_ref()) {
             self.tell_operation(operation);
-        }
-        if let Some(decision) = &view.decision {
-            self.tell_decision(decision);
         }
         if self.live {
             let picture = picture(view, load, &self.past);
@@ -65,7 +67,7 @@ impl Screen {
         let guards: Vec<String> = decision.guards.iter().map(|g| g.name.as_str().to_string()).collect();
         let what = match (&decision.action, decision.wanted) {
             (Action::Hold, None) => return,
-            (Action::Hold, Some(kind)) => format!("hold, {} wanted", kind.as_str()),
+            (Action::Hold, Some(kind)) => format!("hold, though {} is wanted", kind.as_str()),
             (action, _) => action.name().to_string(),
         };
         let now = (what.clone(), guards.clone());
