@@ -369,7 +369,12 @@ impl Node {
     /// Runs what waits for the disk off the threads that serve requests.
     pub async fn blocking<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&Node) -> T + Send + 'static) -> T {
         let node = self.clone();
-        tokio::task::spawn_blocking(move || node.pace.work(|| work(&node))).await.expect("no panic while writing")
+        match tokio::task::spawn_blocking(move || node.pace.work(|| work(&node))).await {
+            Ok(done) => done,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The process is ending and nothing was done: no answer is better than a wrong one.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Why the node does not serve; `Ok` when it does.

@@ -112,7 +112,11 @@ impl Node {
         let node = self.clone();
         // A task of its own: a client that hangs up must not leave a write half-way.
         let task = tokio::spawn(async move { node.write_as_primary(key, asked, changes).await });
-        task.await.unwrap_or_else(|e| Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())))
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_) => Err(Failure::unavailable("the node is stopping; nobody knows whether the write happened")),
+        }
     }
 
     async fn write_as_primary(

@@ -321,6 +321,63 @@ async fn a_stale_coordinator_is_corrected_by_whom_it_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_correct_each_other_without_a_controller() {
+    let world = World::of(&["a", "b", "c"]).await;
+    let peers = plain_client();
+    let members: Value = ["a", "b", "c"]
+        .iter()
+        .map(|n| (n.to_string(), json!({"address": world.address(n)})))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let learn = async |epoch: u64, holders: &[(&str, &str)], told: &[&str]| {
+        let replicas: Vec<_> = holders.iter().map(|(n, state)| json!({"node": n, "state": state})).collect();
+        let shards = json!([{"epoch": epoch, "replicas": replicas}]);
+        let one = json!({"id": 2, "size": 4, "shard_number": 1, "replication_factor": 1, "shards": shards});
+        let collections = if epoch == 1 { json!({}) } else { json!({ "c": one }) };
+        let map = json!({"cluster": "x", "fence": 1, "epoch": epoch, "members": members, "collections": collections});
+        for node in told {
+            let (code, answer) =
+                peers.send("PUT", &format!("{}/cluster/map/learned", world.address(node)), map.clone()).await;
+            assert_eq!(code, 200, "{answer}");
+        }
+    };
+    let ask = json!({"collection": 2, "shards": [[0, 2]], "ask": "count"});
+    let read_at =
+        async |node: &str| peers.send("POST", &format!("{}/internal/read", world.address(node)), ask.clone()).await;
+    learn(1, &[], &["a", "b", "c"]).await;
+    learn(2, &[("a", "active")], &["a", "b", "c"]).await;
+    let via_c = Client::new([world.address("c")]);
+    via_c.upsert("c", &[(1, vector(1, 1)), (2, vector(2, 1))]).await.unwrap();
+
+    learn(3, &[("a", "active"), ("b", "partial")], &["a", "b"]).await;
+    assert_eq!(read_at("a").await, (200, json!({"points": [], "count": 2})));
+    assert_eq!(read_at("b").await.0, 409, "a copy that is being filled was read");
+    until("b is filled by a", async || {
+        let (_, held) = peers.send("GET", &format!("{}/cluster/shards", world.address("a")), json!(null)).await;
+        (held["shards"][0]["in_step"] == json!(["b"])).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    learn(4, &[("b", "active")], &["a", "b"]).await;
+    assert_eq!(read_at("a").await.0, 409, "a copy that was given away was read");
+    // c still thinks that a has it all: a's refusal makes it look.
+    via_c.upsert("c", &[(3, vector(3, 1))]).await.unwrap();
+    assert_eq!(via_c.count("c").await.unwrap(), 3);
+    assert_eq!(read_at("b").await.1["count"], 3);
+    // The other way round: who asks knows more than who is asked.
+    learn(5, &[("b", "active"), ("a", "partial")], &["c"]).await;
+    via_c.upsert("c", &[(4, vector(4, 1))]).await.unwrap();
+    learn(6, &[("a", "active"), ("b", "active")], &["c"]).await;
+    via_c.delete("c", &[1]).await.unwrap();
+    for node in ["a", "b"] {
+        until("both copies are the same", async || {
+            let (code, answer) = read_at(node).await;
+            (code == 200 && answer["count"] == 3).then_some(()).ok_or(format!("{node}: {answer}"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_and_answers_are_those_of_qdrant() {
     let world = World::of(&["a", "b", "c"]).await;
     let _store = world.driver(1).await;
