@@ -428,7 +428,8 @@ impl Controller {
         let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
         let operation = self.operation.as_ref();
         let decision = self.decision.as_ref();
-        let guards = world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None)));
+        let guards =
+            world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
             at: now,
@@ -439,7 +440,6 @@ impl Controller {
             sources: self.settings.sources(),
             conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
             decision: self.decision.clone(),
-            guards: guards.unwrap_or_default(),
             operation: self.operation.clone(),
             last_operation: self.last_operation.clone(),
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
@@ -447,14 +447,16 @@ impl Controller {
             desired_nodes: self.desired_nodes(),
             nodes_wanted: self.nodes_wanted(),
             store: picture::store_health(inventory),
-            needs_human: picture::needs_human(decision, operation, silent, &unexplained),
+            needs_human: picture::needs_human(&guards, decision, operation, silent, &unexplained),
             headline: picture::headline(
                 self.mode,
                 counted(|seen| seen.nodes.len()),
                 counted(Observation::healthy_nodes),
+                &guards,
                 decision,
                 operation,
             ),
+            guards,
             unexplained,
             maintenance: self.maintenance.clone(),
         }));

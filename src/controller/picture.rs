@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, Decision, Guard, Inventory, Kind, Mode, Operation, OperationState, ReplicaState, ShardId, StepState,
-    StoreHealth, Unexplained,
+    Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, Operation, OperationState, ReplicaState, ShardId,
+    StepState, StoreHealth, Unexplained,
 };
 
 /// The datastore's shards in three numbers; unknown when it did not answer or holds none.
@@ -25,8 +25,14 @@ pub fn store_health(inventory: Option<&Inventory>) -> StoreHealth {
     }
 }
 
-/// What a person must look at, one sentence each.
+/// Guards that do not go away by waiting: a fault, or something that only a person can mend.
+fn is_alarming(guard: Guard) -> bool {
+    matches!(guard, Guard::PartitionSuspected | Guard::BreakerOpen | Guard::Quorum | Guard::MixedVersions)
+}
+
+/// What a person must look at, one sentence each. `guards` are all that hold now.
 pub fn needs_human(
+    guards: &[GuardHit],
     decision: Option<&Decision>,
     operation: Option<&Operation>,
     store_silent: Option<&str>,
@@ -39,13 +45,9 @@ pub fn needs_human(
     if let Some(why) = store_silent {
         needs.push(format!("the datastore does not answer: {why}"));
     }
-    for hit in decision.map(|d| d.guards.as_slice()).unwrap_or_default() {
-        if matches!(hit.name, Guard::PartitionSuspected | Guard::BreakerOpen | Guard::MixedVersions) {
-            needs.push(format!("{}: {}", hit.name.as_str(), hit.detail));
-        }
-    }
+    needs.extend(guards.iter().filter(|hit| is_alarming(hit.name)).map(in_words));
     if let Some(decision) = decision.filter(|d| d.wanted == Some(Kind::Replace) && d.action == Action::Hold) {
-        needs.push(format!("a node should be replaced and is not: {}", guards(decision)));
+        needs.push(format!("a node should be replaced and is not: {}", held_by(decision)));
     }
     if let Some(decision) = decision.filter(|d| d.guards.iter().any(|g| g.name == Guard::NoProvider)) {
         needs.push(format!("a change is wanted that only a person can make: {}", decision.because.join("; ")));
@@ -54,11 +56,12 @@ pub fn needs_human(
     needs
 }
 
-/// The pool in one sentence.
+/// The pool in one sentence. `guards` are all that hold now.
 pub fn headline(
     mode: Mode,
     nodes: usize,
     healthy: usize,
+    guards: &[GuardHit],
     decision: Option<&Decision>,
     operation: Option<&Operation>,
 ) -> String {
@@ -67,17 +70,20 @@ pub fn headline(
     } else {
         format!("{healthy} of {nodes} nodes healthy")
     };
-    format!("{health}; {}; {}", mode.as_str(), doing(decision, operation))
+    format!("{health}; {}; {}", mode.as_str(), doing(guards, decision, operation))
 }
 
-fn doing(decision: Option<&Decision>, operation: Option<&Operation>) -> String {
+fn doing(guards: &[GuardHit], decision: Option<&Decision>, operation: Option<&Operation>) -> String {
     match (operation, decision) {
         (Some(operation), _) => under_way(operation),
         (None, None) => "the first check is not done yet".into(),
         (None, Some(decision)) => match (&decision.action, decision.wanted) {
-            (Action::Hold, None) => "nothing to do".into(),
+            (Action::Hold, None) => match guards.iter().find(|hit| is_alarming(hit.name)) {
+                Some(hit) => format!("nothing is done: {}", in_words(hit)),
+                None => "nothing to do".into(),
+            },
             (Action::Hold, Some(kind)) => {
-                format!("would {} ({}), held by {}", verb(kind), decision.because.join("; "), guards(decision))
+                format!("would {} ({}), held by {}", verb(kind), decision.because.join("; "), held_by(decision))
             }
             (action, _) => format!("{} decided", action.name()),
         },
@@ -117,7 +123,11 @@ fn verb(kind: Kind) -> &'static str {
     }
 }
 
-fn guards(decision: &Decision) -> String {
-    let words: Vec<String> = decision.guards.iter().map(|g| format!("{}: {}", g.name.as_str(), g.detail)).collect();
+fn held_by(decision: &Decision) -> String {
+    let words: Vec<String> = decision.guards.iter().map(in_words).collect();
     if words.is_empty() { "nothing".into() } else { words.join("; ") }
+}
+
+fn in_words(hit: &GuardHit) -> String {
+    format!("{}: {}", hit.name.as_str(), hit.detail)
 }

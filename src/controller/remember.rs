@@ -213,7 +213,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         nodes_wanted: 0,
         store: StoreHealth::default(),
         needs_human: Vec::new(),
-        headline: picture::headline(mode, 0, 0, None, None),
+        headline: picture::headline(mode, 0, 0, &[], None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
     }

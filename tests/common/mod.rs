@@ -219,3 +219,75 @@ pub fn script(at: &Path, text: &str) {
     fs::write(at, text).expect("writing a script");
     fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("making it executable");
 }
+
+/// Three embedded nodes, checked once a second; `THRESHOLDS` stands for what a test sets besides.
+pub const EMBEDDED: &str = "
+autoscaling: {mode: active}
+pools:
+  - name: default
+    thresholds: {health_check_interval: 1, scale_up_cooldown: 0, scale_down_cooldown: 0, THRESHOLDS}
+    provider: {type: process, nodes: 3, cpu_cores: 0.2, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
+    datastore: {type: vectornode}
+";
+
+/// A collection of known vectors on the embedded cluster.
+pub struct Vectors {
+    pub client: vecscale::node::client::Client,
+}
+
+pub const COLLECTION: &str = "articles";
+
+/// The vector of an id: the same on every call, of length 1 as a cosine collection keeps it.
+pub fn vector_of(id: u64) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(id);
+    let vector: Vec<f32> = (0..32).map(|_| random.f32() - 0.5).collect();
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter().map(|x| x / length).collect()
+}
+
+/// Whether a fetched vector is the one of `id`, up to rounding.
+pub fn is_vector_of(id: u64, vector: Option<&Vec<f32>>) -> bool {
+    let expected = vector_of(id);
+    vector.is_some_and(|v| v.len() == expected.len() && v.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5))
+}
+
+impl Vectors {
+    /// Eight shards, two copies each.
+    pub async fn fill(world: &World, count: u64) -> Vectors {
+        let vectors = Vectors { client: vecscale::node::client::Client::new(addresses(world).await) };
+        vectors.client.create_collection(COLLECTION, 32, 8, 2).await.expect("the collection");
+        for from in (0..count).step_by(200) {
+            vectors.write(from..count.min(from + 200)).await.expect("an acknowledged write");
+        }
+        vectors
+    }
+
+    pub async fn write(&self, ids: std::ops::Range<u64>) -> Result<(), vecscale::node::client::ClientError> {
+        let points: Vec<(u64, Vec<f32>)> = ids.map(|id| (id, vector_of(id))).collect();
+        self.client.upsert(COLLECTION, &points).await
+    }
+
+    /// Over ids and vectors; fails when the copies of a shard differ.
+    pub async fn digest(&self) -> vecscale::node::client::Digest {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.client.digest(COLLECTION).await {
+                Ok(digest) => return digest,
+                Err(error) => assert!(Instant::now() < deadline, "no digest: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Asks the nodes that are there now.
+    pub async fn follow(&self, world: &World) {
+        self.client.set_nodes(addresses(world).await);
+    }
+}
+
+/// Where the nodes of the pool are.
+pub async fn addresses(world: &World) -> Vec<String> {
+    let status = world.status().await;
+    let nodes = status["nodes"].as_array().expect("a list of nodes");
+    nodes.iter().map(|n| n["address"].as_str().expect("an address").to_string()).collect()
+}

@@ -20,10 +20,18 @@ const BATCH: u64 = 500;
 /// Searches in flight at once; a cluster that is slower than asked is not buried.
 const IN_FLIGHT: usize = 64;
 
-/// The vector of an id: the same on every call, so that what is read back can be checked.
+/// The vector of an id: the same on every call, so that what is read back can be checked, and of length 1, as a cosine
+/// collection keeps it.
 fn vector_of(id: u64) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(id);
-    (0..SIZE).map(|_| random.f32() - 0.5).collect()
+    let vector: Vec<f32> = (0..SIZE).map(|_| random.f32() - 0.5).collect();
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter().map(|x| x / length).collect()
+}
+
+/// Whether two vectors are the same, up to rounding.
+fn is_same(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
 }
 
 /// Writes and searches; the counts are of what the cluster acknowledged.
@@ -92,7 +100,8 @@ impl Load {
             let ids: Vec<u64> = (from..written.min(from + BATCH)).collect();
             let points = self.client.get(COLLECTION, &ids).await.context("fetching")?;
             let vectors: BTreeMap<u64, Vec<f32>> = points.into_iter().filter_map(|p| Some((p.id, p.vector?))).collect();
-            found += ids.iter().filter(|id| vectors.get(id).is_some_and(|v| *v == vector_of(**id))).count() as u64;
+            found +=
+                ids.iter().filter(|id| vectors.get(id).is_some_and(|v| is_same(v, &vector_of(**id)))).count() as u64;
         }
         Ok((written, counted, found))
     }

@@ -21,11 +21,12 @@ const CONFIG: &str = include_str!("config.yaml");
 const VECTORS: u64 = 20_000;
 /// Each phase must be over by then, or the demo says so and ends.
 const PHASE: Duration = Duration::from_secs(75);
-/// The mean CPU usage that a busy phase aims at, above the line of 0.60, and the calm one's, below 0.30.
+/// The mean CPU usage that a busy phase aims at, above the line of 0.60.
 const BUSY: f64 = 0.80;
-const CALM: f64 = 0.15;
-/// Searches per second while their cost is measured.
-const PROBE_RATE: f64 = 60.0;
+/// Searches per second to begin with; the busy phases find the rate that this machine needs.
+const FIRST_RATE: f64 = 50.0;
+/// The calm load as a share of the busy one.
+const FALL: f64 = 0.2;
 
 /// Runs the demo to its end, or until Ctrl-C; either way no process and no file is left.
 ///
@@ -68,12 +69,12 @@ async fn story(app: &App) -> anyhow::Result<()> {
     ));
     stage.load = Some(filled);
 
-    let capacity = stage.measure().await?;
-    for nodes in [3, 4] {
-        stage.searches(BUSY * nodes as f64 * capacity, &format!("busy: {:.0} % of {nodes} nodes", BUSY * 100.0));
-        stage.until("one node more", |s| s.serving() == nodes + 1 && s.idle()).await?;
+    stage.searches(FIRST_RATE, "and more, until the nodes are busy");
+    for nodes in [4, 5] {
+        stage.grow_busy().await?;
+        stage.until("one node more", |s| s.serving() == nodes && s.idle()).await?;
     }
-    stage.searches(CALM * 5.0 * capacity, "calm: the load falls to a fifth");
+    stage.searches(FALL * stage.rate(), "calm: the load falls to a fifth");
     for nodes in [4, 3] {
         stage.until("one node fewer", |s| s.serving() == nodes && s.idle()).await?;
     }
@@ -153,29 +154,28 @@ impl Stage {
         self.screen.say(format!("load      {per_second:.0} searches/s ({why})"));
     }
 
-    /// Searches per second that would fill one node's CPU share: measured, for machines differ.
-    async fn measure(&mut self) -> anyhow::Result<f64> {
-        self.searches(0.1, "nearly nothing, to see what the nodes use by themselves");
-        let idle = self.mean_cpu_over(Duration::from_secs(5)).await?;
-        self.searches(PROBE_RATE, "to measure what a search costs");
-        let busy = self.mean_cpu_over(Duration::from_secs(5)).await?;
-        let per_node = PROBE_RATE / self.serving() as f64;
-        Ok(per_node / (busy - idle).max(0.01))
+    fn rate(&self) -> f64 {
+        self.load.as_ref().map_or(0.0, Load::rate)
     }
 
-    /// The mean CPU usage, once it has had time to settle.
-    async fn mean_cpu_over(&mut self, time: Duration) -> anyhow::Result<f64> {
-        let until = tokio::time::Instant::now() + time;
-        let mut seen = Vec::new();
-        while tokio::time::Instant::now() < until {
-            self.follow().await;
-            seen.extend(self.mean_cpu());
+    /// Finds the rate that keeps the nodes busy, machines being different, until an operation begins.
+    async fn grow_busy(&mut self) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + PHASE;
+        while self.idle() {
+            if tokio::time::Instant::now() > deadline {
+                bail!("the nodes do not become busy; {}", self.pool.view.load().headline);
+            }
+            let factor = self.mean_cpu().map_or(1.0, |cpu| (BUSY / cpu.max(0.01)).clamp(0.7, 1.5));
+            if let Some(load) = &self.load {
+                load.set_rate(load.rate() * factor);
+            }
+            // The CPU gauge looks back two seconds.
+            for _ in 0..6 {
+                self.follow().await;
+            }
         }
-        let settled = &seen[seen.len() / 2..];
-        if settled.is_empty() {
-            bail!("the nodes do not tell their CPU usage");
-        }
-        Ok(settled.iter().sum::<f64>() / settled.len() as f64)
+        self.screen.say(format!("load      {:.0} searches/s", self.rate()));
+        Ok(())
     }
 
     async fn finish(&mut self) -> anyhow::Result<()> {
