@@ -20,7 +20,7 @@ pub struct Screen {
 /// What was said already, so that nothing is said twice.
 #[derive(Default)]
 struct Told {
-    decision: Option<(String, Vec<String>)>,
+    decision: Option<(u64, String, Vec<String>)>,
     steps_done: (String, usize),
     ended: Option<String>,
 }
@@ -70,7 +70,9 @@ impl Screen {
             (Action::Hold, Some(kind)) => format!("hold, though {} is wanted", kind.as_str()),
             (action, _) => action.name().to_string(),
         };
-        let now = (what.clone(), guards.clone());
+        // A hold that goes on is told once; each change is told.
+        let id = if decision.action == Action::Hold { 0 } else { decision.id };
+        let now = (id, what.clone(), guards);
         if self.told.decision.as_ref() == Some(&now) {
             return;
         }
