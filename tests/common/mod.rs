@@ -226,7 +226,7 @@ autoscaling: {mode: active}
 pools:
   - name: default
     thresholds: {health_check_interval: 1, scale_up_cooldown: 0, scale_down_cooldown: 0, THRESHOLDS}
-    provider: {type: process, nodes: 3, cpu_cores: 0.2, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
+    provider: {type: process, nodes: 3, cpu_cores: 0.25, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
     datastore: {type: vectornode}
 ";
 
