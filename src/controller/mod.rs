@@ -7,6 +7,8 @@ mod picture;
 mod remember;
 mod roster;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

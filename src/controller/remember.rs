@@ -89,6 +89,7 @@ impl Controller {
             self.telemetry.operation_remembered(operation);
             self.learn(operation);
         }
+        self.catch_up(&past).await?;
         if let Some(open) = self.journal.open_operation(&self.pool).await? {
             let at = self.eyes.clock.now();
             let summary = format!("{} {} is taken up again after a restart", open.kind.as_str(), open.id);
@@ -100,6 +101,20 @@ impl Controller {
             self.operation = Some(open);
         }
         Ok(())
+    }
+
+    /// Takes in the ends that the journal has and the memory has not: the process died between the two, and the cooldown,
+    /// the pause after a failure and the hold after a manual operation would be forgotten.
+    async fn catch_up(&mut self, past: &[Operation]) -> Result<(), JournalError> {
+        let mut missed: Vec<&Operation> = past.iter().filter(|o| !self.memory.knows_end_of(o)).collect();
+        missed.sort_by_key(|o| o.decision);
+        for operation in &missed {
+            self.memory.operation_ended(operation, operation.ended_at.unwrap_or(operation.updated_at));
+        }
+        if missed.is_empty() {
+            return Ok(());
+        }
+        self.journal.save(&self.pool, "memory", &json!(self.memory), None).await
     }
 
     /// Lead time of a scale-up, and speed of its moves.

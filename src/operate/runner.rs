@@ -14,7 +14,7 @@ mod moves;
 mod work;
 
 #[cfg(test)]
-mod fakes;
+pub mod fakes;
 #[cfg(test)]
 mod stories;
 

@@ -1,0 +1,142 @@
+//! Stories of the controller over a fake world, in paused time: what it remembers, what it refuses, when it looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::clock::{Clock, TokioClock};
+use crate::config;
+use crate::handle::{Command, Refusal, Reply};
+use crate::model::{Answer, NodeSample};
+use crate::operate::drivers::Provider;
+use crate::operate::runner::fakes::World as Fake;
+use crate::record::MemoryJournal;
+use crate::scrape::Sources;
+
+const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+/// A fake world of nodes without data, one journal, and one controller after the other.
+struct Stage {
+    world: Arc<Fake>,
+    journal: Arc<MemoryJournal>,
+    clock: Arc<TokioClock>,
+    stop_file: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// The drivers that it names are not those of the stage.
+fn pool(more: &str) -> PoolConfig {
+    let text = format!(
+        "pools: [{{name: p, provider: {{type: process}}, datastore: {{type: vectornode}}, scrape: {{preset: none}}{more}}}]"
+    );
+    let config = config::parse(&text, "config.yaml", std::path::Path::new("/")).unwrap_or_else(|e| panic!("{e}"));
+    config.pools.into_iter().next().expect("one pool")
+}
+
+impl Stage {
+    fn of(nodes: usize) -> Stage {
+        let mut world = Fake::new(nodes, 0, 1);
+        Arc::get_mut(&mut world).expect("ours alone").data = false;
+        let clock = TokioClock::starting_at(START);
+        Stage { world, journal: Arc::new(MemoryJournal::new()), clock, stop_file: Arc::default() }
+    }
+
+    fn eyes(&self, config: &PoolConfig) -> Eyes {
+        let sources = Arc::new(Sources::new(config.scrape.clone()).expect("sources"));
+        Eyes { provider: self.world.clone(), store: self.world.clone(), sources, clock: self.clock.clone() }
+    }
+
+    fn parts(&self) -> Parts {
+        let config = pool("");
+        let stop_file = self.stop_file.clone();
+        Parts {
+            eyes: self.eyes(&config),
+            config,
+            first_mode: Mode::Active,
+            journal: self.journal.clone(),
+            telemetry: Telemetry::new(START),
+            stop_file: Arc::new(move || stop_file.load(std::sync::atomic::Ordering::Relaxed)),
+        }
+    }
+
+    async fn controller(&self) -> Controller {
+        Controller::remembering(self.parts()).await.expect("a journal that can be read")
+    }
+
+    /// The process died, and is started again.
+    async fn restarted(&mut self) -> Controller {
+        self.journal = Arc::new(self.journal.reopen());
+        self.controller().await
+    }
+
+    /// What a look at the world brings now, every node answering.
+    async fn look(&self) -> Look {
+        let machines = self.world.list().await;
+        let sample = |m: &Machine| NodeSample {
+            node: m.id.clone(),
+            at: self.clock.now(),
+            took: Duration::from_millis(5),
+            answer: Answer::Up,
+            signals: BTreeMap::new(),
+        };
+        let samples = machines.iter().flatten().map(sample).collect();
+        Look { at: self.clock.now(), machines, inventory: Ok(None), samples }
+    }
+
+    /// Waits until the journal has no open operation; the controller hears nothing of it.
+    async fn until_ended(&self) {
+        let ended = async {
+            while self.journal.open_operation(&"p".into()).await.expect("a journal").is_some() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10_000), ended).await.expect("the operation never ended");
+    }
+}
+
+impl Controller {
+    /// One whole check.
+    async fn check(&mut self, stage: &Stage) {
+        self.looking = true;
+        self.looked(stage.look().await).await;
+        tokio::time::sleep(self.interval()).await;
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.answer(Asked { command, answer }).await;
+        answered.await.expect("an answer")
+    }
+
+    /// Hears all that the operator has said so far.
+    async fn hear(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.reported(report).await;
+        }
+    }
+}
+
+fn asking(kind: Kind) -> Request {
+    Request { kind, nodes: 1, node: None, reason: None, who: "someone".into(), key: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_the_end_of_an_operation_and_the_memory_of_it_forgets_no_cooldown() {
+    let mut stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    stage.until_ended().await;
+    drop(controller); // it never heard of the end
+
+    let mut controller = stage.restarted().await;
+    controller.check(&stage).await;
+    let view = controller.view.load_full();
+    assert!(view.cooldowns.scale_up > Duration::from_secs(200), "{:?}", view.cooldowns);
+    assert!(view.guards.iter().any(|g| g.name == crate::model::Guard::ManualHold), "{:?}", view.guards);
+
+    let before = json!(controller.memory);
+    let controller = stage.restarted().await;
+    assert_eq!(json!(controller.memory), before, "what was taken in once is not taken in again");
+}
