@@ -230,6 +230,7 @@ impl Controller {
             Ok(_) => self.telemetry.evaluated(&self.pool, began.elapsed()),
             Err(error) => self.telemetry.journal_error(&error),
         }
+        self.keep_observation().await;
         self.show();
     }
 
@@ -288,11 +289,10 @@ impl Controller {
         let situation = self.situation(world, request);
         let Outcome { decision, memory } = decide::decide(&self.policy(), &self.memory, &situation);
         let changed = self.decision.as_ref().is_none_or(|before| differs(before, &decision));
+        let who = request.map_or(OURSELVES, |r| r.who.as_str());
         let entry =
-            changed.then(|| self.entry(decision.at, HistoryKind::Decision, OURSELVES, &headline(&decision), &decision));
-        let seen = world.seen.clone();
+            changed.then(|| self.entry(decision.at, HistoryKind::Decision, who, &headline(&decision), &decision));
         self.journal.decided(&self.pool, &decision, &json!(memory), entry).await?; // on disk before anything moves
-        self.journal.observed(&seen).await?;
         self.telemetry.decided(&self.pool, &decision);
         self.memory = memory;
         self.decision = Some(decision.clone());
@@ -302,6 +302,14 @@ impl Controller {
             self.operator.cancel(&headline(&decision));
         }
         Ok(Some(decision))
+    }
+
+    /// Each observation goes into the long history once, however often it is thought about.
+    async fn keep_observation(&self) {
+        let Some(world) = &self.world else { return };
+        if let Err(error) = self.journal.observed(&world.seen).await {
+            self.telemetry.journal_error(&error);
+        }
     }
 
     fn situation<'a>(&'a self, world: &'a World, request: Option<&'a Request>) -> Situation<'a> {
@@ -473,7 +481,7 @@ impl Controller {
                 counting + new.iter().filter(|id| world.seen.node(id).is_none()).count() as u32
             }
             Some((Kind::ScaleDown, OperationState::Running, gone)) => {
-                counting - gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32
+                counting.saturating_sub(gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32)
             }
             _ => counting,
         }

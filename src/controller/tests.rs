@@ -12,7 +12,7 @@ use crate::handle::{Command, Refusal, Reply};
 use crate::model::{Answer, NodeSample};
 use crate::operate::drivers::Provider;
 use crate::operate::runner::fakes::World as Fake;
-use crate::record::MemoryJournal;
+use crate::record::{HistoryQuery, MemoryJournal};
 use crate::scrape::Sources;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -139,4 +139,20 @@ async fn a_crash_between_the_end_of_an_operation_and_the_memory_of_it_forgets_no
     let before = json!(controller.memory);
     let controller = stage.restarted().await;
     assert_eq!(json!(controller.memory), before, "what was taken in once is not taken in again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_asks_is_decided_in_their_name_and_counts_no_observation_twice() {
+    let stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleDown))).await.expect_err("there are as few as min_nodes");
+    let query = HistoryQuery { kind: Some(HistoryKind::Decision), limit: 1, ..HistoryQuery::default() };
+    let newest = stage.journal.history(&query).await.expect("a history");
+    assert_eq!(newest[0].who, "someone", "{newest:?}");
+
+    stage.world.take_away(3);
+    controller.check(&stage).await;
+    let rows = stage.journal.observations(&"p".into(), START, 300).await.expect("rows");
+    assert_eq!(rows[0]["node_count"]["mean"], 2.5, "one check saw 3 nodes, one saw 2: {rows:?}");
 }
