@@ -14,6 +14,11 @@ use super::{Controller, Reload, Taking};
 
 impl Controller {
     pub(super) async fn answer(&mut self, ask: Asked) {
+        // Guards such as `min_nodes` are not judged over nodes that the last operation took away.
+        if matches!(ask.command, Command::Operate(_)) && !self.is_current() {
+            self.waiting.push(ask);
+            return;
+        }
         let reply = match ask.command {
             Command::SetMode { mode, who } => self.set_mode(mode, &who).await,
             Command::SetThresholds { changes, ttl, reason, who } => {

@@ -132,7 +132,12 @@ struct Controller {
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
-    looking: bool,
+    /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.
+    ended: u64,
+    /// The look that is under way: `ended` when it began.
+    looking: Option<u64>,
+    /// Requests that wait for the look at what the last operation left.
+    waiting: Vec<Asked>,
 
     view: Arc<ArcSwap<PoolView>>,
     recent: Arc<ArcSwap<VecDeque<Arc<Observation>>>>,
@@ -140,6 +145,8 @@ struct Controller {
 
 /// The last look, thought through.
 struct World {
+    /// Operations that had ended when it was looked at.
+    ended: u64,
     roster: Vec<RosterEntry>,
     seen: Arc<Observation>,
     inventory: Result<Option<Inventory>, String>,
@@ -168,7 +175,11 @@ impl Controller {
             };
             match event {
                 Event::Tick => self.begin_look(&looked),
-                Event::Looked(look) => self.looked(*look).await,
+                Event::Looked(look) => {
+                    if !self.looked(*look).await {
+                        self.begin_look(&looked);
+                    }
+                }
                 Event::Asked(ask) => {
                     let interval = self.interval();
                     self.answer(ask).await;
@@ -177,8 +188,9 @@ impl Controller {
                     }
                 }
                 Event::Report(report) => {
-                    if self.reported(report).await {
-                        self.begin_look(&looked); // an observation is made when an operation ends
+                    // An observation is made when an operation ends; if a look is under way, right after it.
+                    if self.reported(report).await && self.looking.is_none() {
+                        self.begin_look(&looked);
                     }
                 }
                 Event::Reload(reload) => {
@@ -203,11 +215,11 @@ impl Controller {
 
     /// Looks in a task of its own, so that a silent node keeps nobody waiting for an answer.
     fn begin_look(&mut self, looked: &mpsc::Sender<Look>) {
-        if self.looking {
+        if self.looking.is_some() {
             self.telemetry.evaluation_missed(&self.pool);
             return;
         }
-        self.looking = true;
+        self.looking = Some(self.ended);
         let known = self.nodes_known();
         let (eyes, looked, interval) = (self.eyes.clone(), looked.clone(), self.interval());
         tokio::spawn(async move {
@@ -220,9 +232,12 @@ impl Controller {
         seen.map(|n| (n.id.clone(), n.address.clone())).collect()
     }
 
-    /// One turn: what was looked at is thought through, written down, and acted upon.
-    async fn looked(&mut self, look: Look) {
-        self.looking = false;
+    /// One turn: what was looked at is thought through, written down, and acted upon. `false` when an operation ended
+    /// meanwhile: nobody knows which part shows the pool before and which after it, and nothing is made of it.
+    async fn looked(&mut self, look: Look) -> bool {
+        if self.looking.take() != Some(self.ended) {
+            return false;
+        }
         let began = tokio::time::Instant::now();
         self.expire(look.at).await;
         self.see(look);
@@ -232,6 +247,15 @@ impl Controller {
         }
         self.keep_observation().await;
         self.show();
+        for ask in std::mem::take(&mut self.waiting) {
+            self.answer(ask).await;
+        }
+        true
+    }
+
+    /// Whether the last look shows the pool as the last operation left it.
+    fn is_current(&self) -> bool {
+        self.world.as_ref().is_none_or(|world| world.ended == self.ended)
     }
 
     /// samples, machines and inventory -> observation and outlook.
@@ -264,7 +288,7 @@ impl Controller {
             }
             recent
         });
-        self.world = Some(World { roster, seen, inventory, provider_answered, outlook });
+        self.world = Some(World { ended: self.ended, roster, seen, inventory, provider_answered, outlook });
     }
 
     /// The nodes of the pool; while the datastore is silent, those of the look before.
@@ -413,6 +437,7 @@ impl Controller {
         self.learn(&operation);
         self.operation = None;
         self.last_operation = Some(operation);
+        self.ended += 1;
         if let Err(error) = self.journal.save(&self.pool, "memory", &json!(self.memory), None).await {
             self.telemetry.journal_error(&error);
         }

@@ -72,7 +72,9 @@ impl Controller {
             decision: None,
             operation: None,
             last_operation: None,
-            looking: false,
+            ended: 0,
+            looking: None,
+            waiting: Vec::new(),
             config,
         };
         controller.recall_operations().await?;

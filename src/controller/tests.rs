@@ -98,8 +98,8 @@ impl Stage {
 impl Controller {
     /// One whole check.
     async fn check(&mut self, stage: &Stage) {
-        self.looking = true;
-        self.looked(stage.look().await).await;
+        self.looking = Some(self.ended);
+        assert!(self.looked(stage.look().await).await, "an operation ended meanwhile");
         tokio::time::sleep(self.interval()).await;
     }
 
@@ -155,4 +155,26 @@ async fn what_a_person_asks_is_decided_in_their_name_and_counts_no_observation_t
     controller.check(&stage).await;
     let rows = stage.journal.observations(&"p".into(), START, 300).await.expect("rows");
     assert_eq!(rows[0]["node_count"]["mean"], 2.5, "one check saw 3 nodes, one saw 2: {rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_decided_over_nodes_that_the_last_operation_took_away() {
+    let stage = Stage::of(4);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    let old = stage.look().await;
+    controller.looking = Some(controller.ended); // it began before the end, and comes after it
+    controller.ask(Command::Operate(asking(Kind::ScaleDown))).await.expect("4 nodes, min_nodes 3");
+    stage.until_ended().await;
+    controller.hear().await;
+    assert_eq!(stage.world.machines().len(), 3);
+
+    let (answer, mut answered) = oneshot::channel();
+    controller.answer(Asked { command: Command::Operate(asking(Kind::ScaleDown)), answer }).await;
+    assert!(!controller.looked(old).await, "a look from before the end was taken");
+    assert!(answered.try_recv().is_err(), "answered before the pool was looked at again");
+    controller.check(&stage).await;
+    let refusal = answered.await.expect("an answer").expect_err("3 nodes, min_nodes 3");
+    assert!(refusal.guards.iter().any(|g| g.name == crate::model::Guard::MinNodes), "{refusal:?}");
+    assert_eq!(stage.world.machines().len(), 3);
 }
