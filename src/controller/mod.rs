@@ -17,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PoolConfig;
@@ -29,7 +29,7 @@ use crate::model::{
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
-use crate::operate::runner::{Operator, Report};
+use crate::operate::runner::{Operator, Pace, Report};
 use crate::operate::{plan, shards};
 use crate::record::{Entry, Journal, JournalError};
 use crate::telemetry::Telemetry;
@@ -162,16 +162,20 @@ impl Controller {
         stop: CancellationToken,
     ) {
         let (looked, mut looks) = mpsc::channel(1);
-        let mut ticks = self.ticks();
+        let mut ticks = ticks(Instant::now(), self.interval());
         loop {
+            if ticks.period() != self.interval() {
+                ticks = self.new_pace();
+            }
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => Event::Stop,
                 Some(report) = self.reports.recv() => Event::Report(report),
-                Some(ask) = asked.recv() => Event::Asked(ask),
-                Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
+                // Before what people ask, of which there may be any number: a check is never kept waiting by that.
                 Some(look) = looks.recv() => Event::Looked(Box::new(look)),
                 _ = ticks.tick() => Event::Tick,
+                Some(ask) = asked.recv() => Event::Asked(ask),
+                Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
             };
             match event {
                 Event::Tick => self.begin_look(&looked),
@@ -180,23 +184,14 @@ impl Controller {
                         self.begin_look(&looked);
                     }
                 }
-                Event::Asked(ask) => {
-                    let interval = self.interval();
-                    self.answer(ask).await;
-                    if self.interval() != interval {
-                        ticks = self.ticks();
-                    }
-                }
+                Event::Asked(ask) => self.answer(ask).await,
                 Event::Report(report) => {
                     // An observation is made when an operation ends; if a look is under way, right after it.
                     if self.reported(report).await && self.looking.is_none() {
                         self.begin_look(&looked);
                     }
                 }
-                Event::Reload(reload) => {
-                    self.reloaded(*reload).await;
-                    ticks = self.ticks();
-                }
+                Event::Reload(reload) => self.reloaded(*reload).await,
                 Event::Stop => break,
             }
         }
@@ -207,10 +202,12 @@ impl Controller {
         self.settings.interval()
     }
 
-    fn ticks(&self) -> Interval {
-        let mut ticks = tokio::time::interval(self.interval());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        ticks
+    /// The time between checks has changed, whoever changed it. The next check comes one such time from now: two
+    /// checks in a row are never closer than that, or a streak would mean less than it says.
+    fn new_pace(&mut self) -> Interval {
+        let interval = self.interval();
+        self.operator.set_pace(Pace::of(interval, self.eyes.provider.timeout()));
+        ticks(Instant::now() + interval, interval)
     }
 
     /// Looks in a task of its own, so that a silent node keeps nobody waiting for an answer.
@@ -238,7 +235,7 @@ impl Controller {
         if self.looking.take() != Some(self.ended) {
             return false;
         }
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         self.expire(look.at).await;
         self.see(look);
         match self.turn(None).await {
@@ -517,6 +514,12 @@ impl Controller {
         let wants_up = self.decision.as_ref().is_some_and(|d| d.wanted == Some(Kind::ScaleUp));
         u32::from(wants_up && !self.can_change())
     }
+}
+
+fn ticks(first: Instant, interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(first, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// The load of every node that might be removed.

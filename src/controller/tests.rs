@@ -178,3 +178,47 @@ async fn nothing_is_decided_over_nodes_that_the_last_operation_took_away() {
     assert!(refusal.guards.iter().any(|g| g.name == crate::model::Guard::MinNodes), "{refusal:?}");
     assert_eq!(stage.world.machines().len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn checks_keep_their_distance_whoever_changes_it() {
+    let stage = Stage::of(0); // nobody to scrape: a look takes no time
+    let parts = Parts { first_mode: Mode::Stopped, ..stage.parts() };
+    let Running { handle, reloads, .. } = start(parts, CancellationToken::new()).await.expect("it starts");
+    let checks = || handle.recent.load().len();
+    let sleep = |secs: u64| tokio::time::sleep(Duration::from_secs(secs));
+    sleep(1).await;
+    assert_eq!(checks(), 1, "the first at once");
+    for _ in 0..5 {
+        let config = pool("");
+        let (answer, answered) = oneshot::channel();
+        let reload = Reload { eyes: stage.eyes(&config), config, taking: Taking::ForGood, answer };
+        assert!(reloads.send(reload).await.is_ok());
+        answered.await.expect("an answer").expect("it is taken");
+    }
+    sleep(28).await;
+    assert_eq!(checks(), 1, "a reload is no check");
+    sleep(2).await;
+    assert_eq!(checks(), 2);
+
+    let ttl = Some(Duration::from_secs(60));
+    let changes = BTreeMap::from([("health_check_interval".to_string(), 10.0)]);
+    let change = Command::SetThresholds { changes, ttl, reason: None, who: "someone".into() };
+    handle.ask(change).await.expect("it is taken");
+    sleep(9).await;
+    assert_eq!(checks(), 2, "the next check is a whole new interval away");
+    sleep(52).await;
+    assert_eq!(checks(), 8, "every 10 s for a minute");
+    sleep(31).await;
+    assert_eq!(checks(), 9, "and then every 30 s again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_follows_a_new_interval() {
+    let stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    let changes = BTreeMap::from([("health_check_interval".to_string(), 1.0)]);
+    let change = Command::SetThresholds { changes, ttl: None, reason: None, who: "someone".into() };
+    controller.ask(change).await.expect("it is taken");
+    controller.new_pace();
+    assert_eq!(controller.operator.pace().probe, Duration::from_secs(1));
+}

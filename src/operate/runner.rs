@@ -123,6 +123,15 @@ impl Operator {
         Operator { hands, pace, standing, reports, running: None }
     }
 
+    /// The pace of the operations that begin from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// Writes the operation down and starts it. `key` is the request's idempotency key.
     ///
     /// # Errors
