@@ -222,3 +222,20 @@ async fn the_operator_follows_a_new_interval() {
     controller.new_pace();
     assert_eq!(controller.operator.pace().probe, Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_takes_no_node_away_before_the_pool_was_looked_at() {
+    let mut stage = Stage::of(4);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleDown))).await.expect("4 nodes, min_nodes 3");
+    drop(controller); // before the operator did anything
+
+    stage.world.take_away(1); // while nobody looked
+    let mut controller = stage.restarted().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.world.machines().len(), 3, "a node was taken away unseen");
+    controller.check(&stage).await;
+    stage.until_ended().await;
+    assert_eq!(stage.world.machines().len(), 3, "2 nodes would be fewer than min_nodes");
+}

@@ -64,6 +64,9 @@ pub trait Standing: Send + Sync {
     /// # Errors
     /// Why not, in words; the operation is then taken back.
     async fn still_stands(&self, operation: &Operation) -> Result<(), String>;
+
+    /// Whether everything is forbidden just now, going on and taking back included. The operation then waits as it is.
+    fn forbidden(&self) -> bool;
 }
 
 /// What the runner tells the controller. Each carries the operation as it then is in the journal.
