@@ -128,6 +128,8 @@ struct Controller {
     experience: Experience,
     /// The last that each source said; a silent one says nothing new.
     machines: Vec<Machine>,
+    /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
+    has_listed: bool,
     world: Option<World>,
     decision: Option<Decision>,
     operation: Option<Operation>,
@@ -238,6 +240,7 @@ impl Controller {
         let began = Instant::now();
         self.expire(look.at).await;
         self.see(look);
+        self.note_list().await;
         match self.turn(None).await {
             Ok(_) => self.telemetry.evaluated(&self.pool, began.elapsed()),
             Err(error) => self.telemetry.journal_error(&error),
@@ -260,7 +263,7 @@ impl Controller {
         self.telemetry.scraped(&self.pool, &look.samples);
         let provider_answered = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
-            Ok(machines) if !machines.is_empty() || self.machines.is_empty() => {
+            Ok(machines) if !machines.is_empty() || !self.has_listed && self.machines.is_empty() => {
                 self.machines = machines;
                 true
             }

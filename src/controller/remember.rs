@@ -25,6 +25,9 @@ use super::{Controller, Eyes, Parts, picture, standing};
 /// Past operations from which lead time and speed are learnt.
 const LEARN_FROM: usize = 50;
 
+/// The name under which the journal has that the provider has listed nodes.
+const HAS_LISTED: &str = "has_listed";
+
 impl Controller {
     /// The controller as it stood when it was last stopped, however that came about.
     pub(super) async fn remembering(parts: Parts) -> Result<Controller, JournalError> {
@@ -46,6 +49,7 @@ impl Controller {
         let saved_mode: Option<SavedMode> = load(journal.as_ref(), &config, "mode").await?;
         let memory: Option<Memory> = load(journal.as_ref(), &config, "memory").await?;
         let maintenance: Option<BTreeMap<NodeId, Timestamp>> = load(journal.as_ref(), &config, "maintenance").await?;
+        let has_listed: Option<bool> = load(journal.as_ref(), &config, HAS_LISTED).await?;
         let mode = saved_mode.map_or(first_mode, |saved| saved.mode);
         let now = eyes.clock.now();
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
@@ -68,6 +72,7 @@ impl Controller {
             maintenance: maintenance.unwrap_or_default(),
             experience: Experience::default(),
             machines: Vec::new(),
+            has_listed: has_listed.unwrap_or_default(),
             world: None,
             decision: None,
             operation: None,
@@ -117,6 +122,17 @@ impl Controller {
             return Ok(());
         }
         self.journal.save(&self.pool, "memory", &json!(self.memory), None).await
+    }
+
+    /// Remembers that the provider has listed nodes.
+    pub(super) async fn note_list(&mut self) {
+        if self.has_listed || self.machines.is_empty() {
+            return;
+        }
+        match self.journal.save(&self.pool, HAS_LISTED, &json!(true), None).await {
+            Ok(()) => self.has_listed = true,
+            Err(error) => self.telemetry.journal_error(&error), // tried again at the next check
+        }
     }
 
     /// Lead time of a scale-up, and speed of its moves.

@@ -239,3 +239,21 @@ async fn a_restart_takes_no_node_away_before_the_pool_was_looked_at() {
     stage.until_ended().await;
     assert_eq!(stage.world.machines().len(), 3, "2 nodes would be fewer than min_nodes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_list_is_no_empty_pool_also_after_a_restart() {
+    let mut stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    drop(controller);
+    for n in 1..=3 {
+        stage.world.take_away(n);
+    }
+    let mut controller = stage.restarted().await;
+    for _ in 0..10 {
+        controller.check(&stage).await;
+    }
+    assert_eq!(stage.world.ledger(), [] as [String; 0], "acted on an empty list");
+    let guards = controller.view.load().guards.clone();
+    assert!(guards.iter().any(|g| g.name == crate::model::Guard::NoProvider), "{guards:?}");
+}
