@@ -25,7 +25,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationState, Outlook, PoolName, PoolView, Request, Timestamp,
+    Operation, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -412,6 +412,9 @@ impl Controller {
         match report {
             Report::Step { operation, step } => {
                 self.telemetry.step_changed(&operation, &step);
+                if let (StepAction::Move(relocation), StepState::Done) = (&step.action, step.state) {
+                    self.telemetry.moved(&self.pool, 1, relocation.bytes);
+                }
                 self.operation = Some(*operation);
             }
             Report::Progress { operation } => self.operation = Some(*operation),

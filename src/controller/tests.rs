@@ -10,7 +10,7 @@ use crate::clock::{Clock, TokioClock};
 use crate::config;
 use crate::handle::{Command, Refusal, Reply};
 use crate::model::{Answer, NodeSample};
-use crate::operate::drivers::Provider;
+use crate::operate::drivers::{Datastore, Provider};
 use crate::operate::runner::fakes::World as Fake;
 use crate::record::{HistoryQuery, MemoryJournal};
 use crate::scrape::Sources;
@@ -256,4 +256,20 @@ async fn an_empty_list_is_no_empty_pool_also_after_a_restart() {
     assert_eq!(stage.world.ledger(), [] as [String; 0], "acted on an empty list");
     let guards = controller.view.load().guards.clone();
     assert!(guards.iter().any(|g| g.name == crate::model::Guard::NoProvider), "{guards:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moved_shard_is_counted() {
+    let stage = Stage { world: Fake::new(3, 6, 2), ..Stage::of(0) };
+    let mut controller = stage.controller().await;
+    let look = Look { inventory: stage.world.inventory(None).await.map(Some), ..stage.look().await };
+    controller.looking = Some(controller.ended);
+    assert!(controller.looked(look).await);
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    stage.until_ended().await;
+    controller.hear().await;
+    let moved = stage.world.ledger().iter().filter(|line| line.starts_with("move ")).count();
+    assert!(moved > 0, "{:?}", stage.world.ledger());
+    let page = controller.telemetry.render();
+    assert!(page.contains(&format!("vecscale_shards_moved_total{{pool=\"p\"}} {moved}")), "{page}");
 }
