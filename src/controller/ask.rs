@@ -155,7 +155,17 @@ impl Controller {
         let id: Option<OperationId> = self.journal.by_key(&self.pool, key, now).await.map_err(unwritten)?;
         let Some(id) = id else { return Ok(None) };
         let operation = self.journal.operation(&id).await.map_err(unwritten)?;
-        Ok(operation.map(|o| Reply::Operation(Box::new(o))))
+        match operation {
+            Some(other) if other.kind != request.kind => Err(refusal(
+                RefusalKind::Unacceptable,
+                format!(
+                    "this Idempotency-Key belongs to the {} {id}; a {} needs a key of its own",
+                    other.kind.as_str(),
+                    request.kind.as_str()
+                ),
+            )),
+            known => Ok(known.map(|o| Reply::Operation(Box::new(o)))),
+        }
     }
 
     /// Takes a new configuration whole, or refuses it whole; on trial it only says which.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::clock::{Clock, TokioClock};
 use crate::config;
-use crate::handle::{Command, Refusal, Reply};
+use crate::handle::{Command, Refusal, RefusalKind, Reply};
 use crate::model::{Answer, NodeSample};
 use crate::operate::drivers::{Datastore, Provider};
 use crate::operate::runner::fakes::World as Fake;
@@ -272,4 +272,20 @@ async fn a_moved_shard_is_counted() {
     assert!(moved > 0, "{:?}", stage.world.ledger());
     let page = controller.telemetry.render();
     assert!(page.contains(&format!("vecscale_shards_moved_total{{pool=\"p\"}} {moved}")), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_key_starts_nothing_twice_and_stands_for_one_kind_of_request() {
+    let mut stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    let keyed = |kind| Command::Operate(Request { key: Some("k1".into()), ..asking(kind) });
+    let Reply::Operation(first) = controller.ask(keyed(Kind::ScaleUp)).await.expect("it begins") else { panic!() };
+    stage.until_ended().await;
+    let mut controller = stage.restarted().await;
+    let Reply::Operation(again) = controller.ask(keyed(Kind::ScaleUp)).await.expect("known") else { panic!() };
+    assert_eq!(first.id, again.id);
+    let refusal = controller.ask(keyed(Kind::ScaleDown)).await.expect_err("another kind");
+    assert_eq!(refusal.kind, RefusalKind::Unacceptable);
+    assert_eq!(stage.world.machines().len(), 4);
 }
