@@ -468,6 +468,8 @@ impl Controller {
         let decision = self.decision.as_ref();
         let guards =
             world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
+        let guards_against =
+            world.map(|w| decide::guards_against(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
             at: now,
@@ -495,6 +497,7 @@ impl Controller {
                 operation,
             ),
             guards,
+            guards_against,
             unexplained,
             maintenance: self.maintenance.clone(),
         }));

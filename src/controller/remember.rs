@@ -238,6 +238,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         conditions: Vec::new(),
         decision: None,
         guards: Vec::new(),
+        guards_against: BTreeMap::new(),
         operation: None,
         last_operation: None,
         cooldowns: Default::default(),

@@ -289,3 +289,20 @@ async fn a_repeated_key_starts_nothing_twice_and_stands_for_one_kind_of_request(
     assert_eq!(refusal.kind, RefusalKind::Unacceptable);
     assert_eq!(stage.world.machines().len(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_tells_the_guards_of_its_own_kind() {
+    let stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    stage.until_ended().await;
+    controller.hear().await;
+    controller.check(&stage).await;
+    let view = controller.view.load_full();
+    for kind in [Kind::ScaleUp, Kind::ScaleDown] {
+        let guards = crate::serve::plan::plan(&view, kind)["guards"].to_string();
+        assert_eq!(guards.contains("manual_hold"), kind == Kind::ScaleDown, "{kind:?}: {guards}");
+        assert!(guards.contains("cooldown"), "{kind:?}: {guards}");
+    }
+}
