@@ -73,6 +73,7 @@ impl Controller {
             operation: None,
             last_operation: None,
             looking: false,
+            journal_trouble: None,
             config,
         };
         controller.recall_operations().await?;
@@ -213,7 +214,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         nodes_wanted: 0,
         store: StoreHealth::default(),
         needs_human: Vec::new(),
-        headline: picture::headline(mode, 0, 0, None, None),
+        headline: picture::headline(mode, 0, 0, None, None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
     }
