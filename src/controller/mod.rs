@@ -140,6 +140,8 @@ struct Controller {
     looking: Option<u64>,
     /// Requests that wait for the look at what the last operation left.
     waiting: Vec<Asked>,
+    /// Why the last check could not be written down: nothing is begun while it is so.
+    journal_trouble: Option<String>,
 
     view: Arc<ArcSwap<PoolView>>,
     recent: Arc<ArcSwap<VecDeque<Arc<Observation>>>>,
@@ -152,7 +154,8 @@ struct World {
     roster: Vec<RosterEntry>,
     seen: Arc<Observation>,
     inventory: Result<Option<Inventory>, String>,
-    provider_answered: bool,
+    /// Why the provider's list is not known now.
+    provider_silent: Option<String>,
     outlook: Outlook,
 }
 
@@ -242,8 +245,14 @@ impl Controller {
         self.see(look);
         self.note_list().await;
         match self.turn(None).await {
-            Ok(_) => self.telemetry.evaluated(&self.pool, began.elapsed()),
-            Err(error) => self.telemetry.journal_error(&error),
+            Ok(_) => {
+                self.journal_trouble = None;
+                self.telemetry.evaluated(&self.pool, began.elapsed());
+            }
+            Err(error) => {
+                self.telemetry.journal_error(&error);
+                self.journal_trouble = Some(error.to_string());
+            }
         }
         self.keep_observation().await;
         self.show();
@@ -261,13 +270,16 @@ impl Controller {
     /// samples, machines and inventory -> observation and outlook.
     fn see(&mut self, look: Look) {
         self.telemetry.scraped(&self.pool, &look.samples);
-        let provider_answered = match look.machines {
+        let provider_silent = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
-            Ok(machines) if !machines.is_empty() || !self.has_listed && self.machines.is_empty() => {
-                self.machines = machines;
-                true
+            Ok(machines) if machines.is_empty() && (self.has_listed || !self.machines.is_empty()) => {
+                Some("it lists no node at all, though it did before".to_string())
             }
-            _ => false,
+            Ok(machines) => {
+                self.machines = machines;
+                None
+            }
+            Err(silent) => Some(silent.to_string()),
         };
         let inventory = look.inventory.map_err(|silent| silent.to_string());
         let store = inventory.as_ref().ok().and_then(Option::as_ref);
@@ -288,7 +300,7 @@ impl Controller {
             }
             recent
         });
-        self.world = Some(World { ended: self.ended, roster, seen, inventory, provider_answered, outlook });
+        self.world = Some(World { ended: self.ended, roster, seen, inventory, provider_silent, outlook });
     }
 
     /// The nodes of the pool; while the datastore is silent, those of the look before.
@@ -352,7 +364,7 @@ impl Controller {
                 can_change: self.can_change(),
                 can_replace: false,
                 only_victim: self.only_victim(),
-                machines: world.provider_answered.then_some(self.machines.as_slice()),
+                machines: world.provider_silent.is_none().then_some(self.machines.as_slice()),
                 timeout: self.eyes.provider.timeout(),
             },
             outlook: &world.outlook,
@@ -461,15 +473,20 @@ impl Controller {
         let policy = self.policy();
         let world = self.world.as_ref();
         let inventory = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
-        let silent = world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str);
+        let trouble = picture::Trouble {
+            journal: self.journal_trouble.as_deref(),
+            provider: world.and_then(|w| w.provider_silent.as_deref()),
+            store: world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str),
+        };
         let unexplained = inventory.map(|i| roster::unexplained(&self.machines, i, self.known())).unwrap_or_default();
         let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
         let operation = self.operation.as_ref();
         let decision = self.decision.as_ref();
-        let guards =
-            world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
-        let guards_against =
-            world.map(|w| decide::guards_against(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
+        let situation = world.map(|w| self.situation(w, None));
+        let guards = situation.map(|s| decide::guards_now(&policy, &self.memory, &s)).unwrap_or_default();
+        let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
+        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained);
+        let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
             at: now,
@@ -480,6 +497,7 @@ impl Controller {
             sources: self.settings.sources(),
             conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
             decision: self.decision.clone(),
+            guards,
             operation: self.operation.clone(),
             last_operation: self.last_operation.clone(),
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
@@ -487,17 +505,16 @@ impl Controller {
             desired_nodes: self.desired_nodes(),
             nodes_wanted: self.nodes_wanted(),
             store: picture::store_health(inventory),
-            needs_human: picture::needs_human(&guards, decision, operation, silent, &unexplained),
             headline: picture::headline(
                 self.mode,
                 counted(|seen| seen.nodes.len()),
                 counted(Observation::healthy_nodes),
-                &guards,
                 decision,
                 operation,
+                unsettled.as_deref(),
             ),
-            guards,
             guards_against,
+            needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),
         }));

@@ -80,6 +80,7 @@ impl Controller {
             ended: 0,
             looking: None,
             waiting: Vec::new(),
+            journal_trouble: None,
             config,
         };
         controller.recall_operations().await?;
@@ -247,7 +248,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         nodes_wanted: 0,
         store: StoreHealth::default(),
         needs_human: Vec::new(),
-        headline: picture::headline(mode, 0, 0, &[], None, None),
+        headline: picture::headline(mode, 0, 0, None, None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
     }
