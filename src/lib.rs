@@ -15,4 +15,6 @@ pub mod operate;
 pub mod record;
 pub mod scrape;
 pub mod serve;
+pub mod spelling;
 pub mod telemetry;
+pub mod units;
