@@ -64,8 +64,8 @@ async fn rows_per_effect(world: &World) -> BTreeMap<String, usize> {
     let history = world.get("/autoscaling/history?kind=step&limit=1000").await;
     let mut rows = BTreeMap::new();
     for item in history["items"].as_array().expect("a list") {
-        if item["detail"]["state"] == "done" {
-            let key = item["detail"]["key"].as_str().unwrap_or_else(|| panic!("no key: {item}"));
+        if item["detail"]["step"]["state"] == "done" {
+            let key = item["detail"]["step"]["key"].as_str().unwrap_or_else(|| panic!("no key: {item}"));
             *rows.entry(key.to_string()).or_default() += 1;
         }
     }
@@ -76,7 +76,7 @@ async fn rows_per_effect(world: &World) -> BTreeMap<String, usize> {
 async fn over_scripts_nothing_is_made_twice() {
     for seed in 0..worlds() {
         let mut world = World::new("");
-        let load = Load { cpu: 0.5, memory: 0.5, searches_per_second: 50.0 };
+        let load = Load { cpu: 0.4, memory: 0.4, searches_per_second: 50.0 };
         let platform = Platform::new(world.dir.path(), &["n1", "n2"], load).await;
         let config = platform.config("min_nodes: 2, max_nodes: 4, scale_up_cooldown: 0, scale_down_cooldown: 0");
         std::fs::write(world.path("config.yaml"), config).expect("the configuration");

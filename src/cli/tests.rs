@@ -94,7 +94,7 @@ fn wrong_usage_is_exit_code_2() {
 fn every_command_is_understood() {
     let lines = [
         "vecscale demo",
-        "vecscale node",
+        "vecscale node --id n1 --data d --cpu.cores 0.5 --memory.limit 64MiB",
         "vecscale check-config c.yaml",
         "vecscale status --url http://127.0.0.1:1 --pool p --output json",
         "vecscale history --limit 5 --kind step --before 7 --since 2026-01-31T03:12:00Z",

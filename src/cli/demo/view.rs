@@ -21,7 +21,7 @@ pub struct Screen {
 /// What was said already, so that nothing is said twice.
 #[derive(Default)]
 struct Told {
-    decision: Option<(String, Vec<String>)>,
+    decision: Option<(u64, String, Vec<String>)>,
     steps_done: (String, usize),
     ended: Option<String>,
 }
@@ -59,8 +59,10 @@ impl Screen {
             self.tell_operation(operation);
         }
         if self.live {
-            let picture = picture(view, load, &self.past);
-            put(&format!("\x1b[H\x1b[2J{picture}"));
+            let width = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(80, |size| size.ws_col.max(40));
+            let lines = picture(view, load, &self.past);
+            let fits: Vec<String> = lines.iter().map(|line| line.chars().take(width.into()).collect()).collect();
+            put(&format!("\x1b[H\x1b[2J{}\r\n", fits.join("\r\n")));
         }
     }
 
@@ -71,7 +73,9 @@ impl Screen {
             (Action::Hold, Some(kind)) => format!("hold, though {} is wanted", kind.as_str()),
             (action, _) => action.name().to_string(),
         };
-        let now = (what.clone(), guards.clone());
+        // A hold that goes on is told once; each change is told.
+        let id = if decision.action == Action::Hold { 0 } else { decision.id };
+        let now = (id, what.clone(), guards);
         if self.told.decision.as_ref() == Some(&now) {
             return;
         }
@@ -138,7 +142,7 @@ pub fn moved(operation: &Operation) -> (u64, u64) {
     moves.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes))
 }
 
-fn picture(view: &PoolView, load: &str, past: &VecDeque<String>) -> String {
+fn picture(view: &PoolView, load: &str, past: &VecDeque<String>) -> Vec<String> {
     let mut lines =
         vec![format!("vecscale demo   {}", view.headline), format!("load            {load}"), String::new()];
     lines.push("node             cpu                          load    shards      bytes  state".into());
@@ -149,7 +153,7 @@ fn picture(view: &PoolView, load: &str, past: &VecDeque<String>) -> String {
     lines.extend(past.iter().cloned());
     lines.push(String::new());
     lines.push("Ctrl-C ends it and leaves nothing behind".into());
-    lines.join("\r\n") + "\r\n"
+    lines
 }
 
 fn node_line(node: &NodeSeen) -> String {
