@@ -1,6 +1,5 @@
 //! The only reader of the wall clock.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
@@ -21,17 +20,20 @@ impl Clock for SystemClock {
 }
 
 /// A clock that starts at an instant and advances with tokio's time, so that paused time pauses it too.
+#[cfg(test)]
 pub struct TokioClock {
     start: Timestamp,
     began: tokio::time::Instant,
 }
 
+#[cfg(test)]
 impl TokioClock {
-    pub fn starting_at(start: Timestamp) -> Arc<TokioClock> {
-        Arc::new(TokioClock { start, began: tokio::time::Instant::now() })
+    pub fn starting_at(start: Timestamp) -> std::sync::Arc<TokioClock> {
+        std::sync::Arc::new(TokioClock { start, began: tokio::time::Instant::now() })
     }
 }
 
+#[cfg(test)]
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         self.start.plus(self.began.elapsed())

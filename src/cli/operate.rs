@@ -13,6 +13,7 @@ use super::shapes::{Accepted, Operation};
 use super::status::pretty;
 use super::{Failure, text};
 use crate::model::{OperationState, Timestamp};
+use crate::units;
 
 /// Between two looks at a running operation.
 const POLL: Duration = Duration::from_millis(500);
@@ -170,8 +171,8 @@ fn place(operation: &Operation) -> String {
         line.push_str(&format!(": {step}"));
     }
     if operation.shards_left > 0 {
-        let of = text::count(operation.shards_total, "shard");
-        line.push_str(&format!(", {} of {of} left ({})", operation.shards_left, text::bytes(operation.bytes_left)));
+        let of = units::count(operation.shards_total, "shard");
+        line.push_str(&format!(", {} of {of} left ({})", operation.shards_left, units::bytes(operation.bytes_left)));
     }
     line
 }

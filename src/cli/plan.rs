@@ -10,6 +10,7 @@ use super::client::{Client, shaped};
 use super::shapes::Plan;
 use super::status::pretty;
 use super::{Failure, text};
+use crate::units;
 
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
@@ -83,5 +84,5 @@ fn words(plan: &Plan) -> String {
 
 fn moved(shards: u32, bytes: u64, minutes: Option<f64>) -> String {
     let time = minutes.map_or("time not known yet".into(), |m| format!("about {}", text::seconds(m * 60.0)));
-    format!("moves {} ({}), {time}", text::count(shards, "shard"), text::bytes(bytes))
+    format!("moves {} ({}), {time}", units::count(shards, "shard"), units::bytes(bytes))
 }

@@ -10,6 +10,7 @@ use super::client::{Client, shaped};
 use super::operate::progress;
 use super::shapes::{Condition, Metrics, Node, Status};
 use super::text;
+use crate::units;
 
 pub async fn run(client: &Client, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let answer = client.get("/autoscaling/status", &[]).await?;
@@ -96,7 +97,7 @@ pub fn conditions(conditions: &[Condition]) -> Vec<Vec<String>> {
             None => format!("not known, line {line}"),
         };
         let mark = if condition.active { "*" } else { "" };
-        let streak = format!("{} of {}", condition.streak, text::count(condition.needed, "check"));
+        let streak = format!("{} of {}", condition.streak, units::count(condition.needed, "check"));
         vec![mark.into(), condition.name.clone(), compared, streak]
     };
     conditions.iter().map(row).collect()
@@ -131,7 +132,7 @@ fn nodes_table(nodes: &[Node]) -> Vec<Vec<String>> {
             text::number(node.query_throughput),
             text::number(node.vectors),
             node.shards.map_or("-".into(), |n| n.to_string()),
-            node.bytes.map_or("-".into(), text::bytes),
+            node.bytes.map_or("-".into(), units::bytes),
         ]
     };
     std::iter::once(heads.map(String::from).to_vec()).chain(nodes.iter().map(row)).collect()

@@ -1,5 +1,9 @@
 //! Numbers, instants and rows as people read them. Pure.
 
+use std::time::Duration;
+
+use crate::units;
+
 /// Columns as wide as their widest cell, two blanks apart, each line indented by two.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -30,28 +34,9 @@ pub fn number(value: Option<f64>) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
+/// A time in seconds; one that no clock can hold is as long as can be.
 pub fn seconds(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..=119 => format!("{whole} s"),
-        120..=7199 => format!("{} min", whole / 60),
-        _ => format!("{:.1} h", whole as f64 / 3600.0),
-    }
-}
-
-pub fn count(n: u32, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+    units::time(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
 }
 
 /// `2026-01-31T03:12:00.123Z` as `2026-01-31 03:12:00Z`; anything else stays.
@@ -77,12 +62,7 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }
-        for (value, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (256 << 20, "256.0 MiB"), (u64::MAX, "16777216.0 TiB")]
-        {
-            assert_eq!(bytes(value), text);
-        }
-        for (value, text) in [(0.4, "0 s"), (90.0, "90 s"), (600.0, "10 min"), (9000.0, "2.5 h"), (-1.0, "0 s")] {
+        for (value, text) in [(90.0, "90 s"), (-1.0, "0 s"), (f64::NAN, "0 s")] {
             assert_eq!(seconds(value), text);
         }
     }

@@ -13,7 +13,6 @@ mod section;
 mod signals;
 #[cfg(test)]
 mod tests;
-pub mod units;
 mod yaml;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, Observation, Operation, OperationState, Reading,
-    ReplicaState, ShardId, Signal, StepState, StoreHealth, Unexplained,
+    ReplicaState, ShardId, Signal, StoreHealth, Unexplained,
 };
 
 /// The datastore's shards in three numbers; unknown when it did not answer or holds none.
@@ -111,7 +111,7 @@ fn doing(decision: Option<&Decision>, operation: Option<&Operation>, unsettled: 
 
 /// "scale_up: create default-4 (step 2 of 6)".
 pub fn under_way(operation: &Operation) -> String {
-    let (at, step) = current(operation);
+    let (at, step) = operation.current_step().map_or((0, "nothing"), |(place, step)| (place, step.action.name()));
     let paused = if operation.paused { ", paused" } else { "" };
     format!("{} {}: {step} (step {at} of {}{paused})", operation.kind.as_str(), state(operation), operation.steps.len())
 }
@@ -121,15 +121,6 @@ fn state(operation: &Operation) -> &'static str {
         OperationState::Undoing => "is being taken back",
         OperationState::Blocked => "is blocked",
         _ => "runs",
-    }
-}
-
-/// Number (from 1) and name of the step that is under way or comes next.
-pub fn current(operation: &Operation) -> (usize, &'static str) {
-    let open = |s: &crate::model::Step| matches!(s.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
-    match operation.steps.iter().position(open) {
-        Some(at) => (at + 1, operation.steps[at].action.name()),
-        None => (operation.steps.len(), operation.steps.last().map_or("nothing", |s| s.action.name())),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Numbers, times and decisions in words for the person on call. Pure.
+//! Numbers and decisions in words for the person on call. Pure.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use crate::model::{Action, Condition, Decision};
+use crate::units::count;
 
 /// A value with the digits that matter: shares to the thousandth, latencies and counts whole.
 pub fn number(value: f64) -> String {
@@ -12,21 +12,6 @@ pub fn number(value: f64) -> String {
     }
     let text = format!("{value:.3}");
     text.strip_suffix('0').map(str::to_string).unwrap_or(text)
-}
-
-/// "212 s", "14 min", "2.5 h": seconds up to ten minutes, for they are what a person counts down.
-pub fn duration(time: Duration) -> String {
-    let secs = time.as_secs_f64();
-    match secs {
-        ..600.0 => format!("{} s", secs.ceil()),
-        ..7200.0 => format!("{} min", (secs / 60.0).ceil()),
-        _ => format!("{:.1} h", secs / 3600.0),
-    }
-}
-
-/// "1 node", "3 nodes".
-pub fn count(n: u32, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// "cpu_high 0.81 > 0.75, 1 of 2 checks".
@@ -92,14 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_times_for_people() {
+    fn numbers_for_people() {
         let numbers =
             [(0.81, "0.81"), (0.9, "0.90"), (0.675, "0.675"), (0.0, "0.00"), (512.4, "512"), (1e6, "1000000")];
         for (value, text) in numbers {
             assert_eq!(number(value), text);
-        }
-        for (secs, text) in [(211.2, "212 s"), (0.0, "0 s"), (600.0, "10 min"), (5400.0, "90 min"), (9000.0, "2.5 h")] {
-            assert_eq!(duration(Duration::from_secs_f64(secs)), text);
         }
     }
 

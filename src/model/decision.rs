@@ -83,7 +83,7 @@ impl Trigger {
     }
 }
 
-/// What forbids a change. The names are labels and API values; `SPEC` calls the table of what each binds.
+/// What forbids a change. The names are labels and API values; `decide::guards::TABLE` says whom each binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {

@@ -133,10 +133,6 @@ impl Inventory {
         shards
     }
 
-    pub fn bytes_on(&self, node: &NodeId) -> u64 {
-        self.on(node).map(|r| r.bytes).sum()
-    }
-
     /// Nodes that send or receive a copy just now.
     pub fn nodes_in_transfer(&self) -> BTreeSet<&NodeId> {
         self.transfers.iter().flat_map(|t| [&t.from, &t.to]).collect()

@@ -38,16 +38,46 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// The step that is under way, else the one that comes next, else the last; `None` without steps.
-    pub fn current_step(&self) -> Option<&Step> {
-        let under_way = |s: &&Step| matches!(s.state, StepState::Intent | StepState::Unknown);
-        let to_come = |s: &&Step| s.state == StepState::Waiting;
-        self.steps.iter().find(under_way).or_else(|| self.steps.iter().find(to_come)).or(self.steps.last())
+    /// An operation that begins at `at`, still without steps, reasons and nodes.
+    pub fn new(id: OperationId, pool: PoolName, kind: Kind, trigger: Trigger, who: &str, at: Timestamp) -> Operation {
+        Operation {
+            id,
+            pool,
+            kind,
+            state: OperationState::Running,
+            trigger,
+            who: who.into(),
+            because: Vec::new(),
+            decision: None,
+            nodes: Vec::new(),
+            started_at: at,
+            updated_at: at,
+            ended_at: None,
+            paused: false,
+            cancel: None,
+            detail: String::new(),
+            shards_total: 0,
+            shards_left: 0,
+            bytes_total: 0,
+            bytes_left: 0,
+            last_progress_at: at,
+            steps: Vec::new(),
+        }
+    }
+
+    /// The step that is under way, else the one that comes next, else the last, with its place counted from 1; `None`
+    /// without steps.
+    pub fn current_step(&self) -> Option<(usize, &Step)> {
+        let is_under_way = |s: &Step| matches!(s.state, StepState::Intent | StepState::Unknown);
+        let under_way = self.steps.iter().position(is_under_way);
+        let at = under_way.or_else(|| self.steps.iter().position(|s| s.state == StepState::Waiting));
+        let at = at.or(self.steps.len().checked_sub(1))?;
+        Some((at + 1, &self.steps[at]))
     }
 
     /// When the step that is under way must be done; `None` between steps.
     pub fn deadline(&self) -> Option<Timestamp> {
-        let step = self.current_step().filter(|s| s.ended_at.is_none())?;
+        let (_, step) = self.current_step().filter(|(_, step)| step.ended_at.is_none())?;
         Some(step.started_at?.plus(step.deadline))
     }
 }

@@ -164,7 +164,7 @@ pub enum Gap {
     #[error("not a finite number in its range: {0}")]
     NotANumber(String),
     /// A counter was seen for the first time, went backwards, or its node restarted: no rate this time.
-    #[error("counter started anew")]
+    #[error("counter first seen, or reset")]
     CounterReset,
     #[error("the sample is {0} s old")]
     Stale(u64),

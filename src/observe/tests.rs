@@ -135,12 +135,12 @@ fn readings() {
             vec![vec![counter(100.0), counter(0.0)], vec![counter(200.0), counter(50.0)]],
             fresh(15.0),
         ),
-        ("first sight", Throughput, vec![vec![counter(100.0)]], missing("n1: counter started anew")),
+        ("first sight", Throughput, vec![vec![counter(100.0)]], missing("n1: counter first seen, or reset")),
         (
             "a reset is not negative",
             Throughput,
             vec![vec![counter(100.0)], vec![counter(40.0)]],
-            missing("n1: counter started anew"),
+            missing("n1: counter first seen, or reset"),
         ),
         (
             "and counts on from there",
@@ -241,13 +241,13 @@ fn readings() {
             "a bucket went backwards",
             Latency,
             vec![vec![spread(Stat::P50, [9.0, 9.0, 9.0])], vec![spread(Stat::P50, [1.0, 50.0, 50.0])]],
-            missing("n1: counter started anew"),
+            missing("n1: counter first seen, or reset"),
         ),
         (
             "other bounds",
             Latency,
             vec![vec![mean(0.0, 0.0)], vec![spread(Stat::P50, [1.0, 50.0, 50.0])]],
-            missing("n1: counter started anew"),
+            missing("n1: counter first seen, or reset"),
         ),
         // finished numbers
         ("latency as a gauge", Latency, vec![vec![gauge(100.0), gauge(300.0)]], fresh(200.0)),
@@ -318,11 +318,11 @@ fn a_restart_is_seen_by_any_count_and_believed_of_all() {
     };
     // Searches fell from 100 to 60; the latency's count has overtaken its old value already.
     let seen = observe(&settings, &serving(1), vec![vec![node(100.0, 10.0, 1.0)], vec![node(60.0, 60.0, 2.0)]]);
-    let anew = missing("n1: counter started anew");
+    let anew = missing("n1: counter first seen, or reset");
     assert_eq!(seen.readings[&Signal::Throughput], anew);
     assert_eq!(seen.readings[&Signal::Latency], anew);
     assert_eq!(seen.readings[&Signal::Cpu], fresh(0.5));
-    assert_eq!(seen.nodes[0].gaps[&Signal::Latency], "counter started anew");
+    assert_eq!(seen.nodes[0].gaps[&Signal::Latency], "counter first seen, or reset");
     // A custom count that falls is its own affair.
     let seen = observe(&settings, &serving(1), vec![vec![node(0.0, 0.0, 9.0)], vec![node(60.0, 60.0, 2.0)]]);
     assert_eq!(seen.readings[&Signal::Throughput], fresh(6.0));
@@ -338,7 +338,7 @@ fn counts_that_are_too_old_are_no_base() {
         read(Signal::Throughput, checks)
     };
     assert_eq!(checks(5), fresh(10.0));
-    assert_eq!(checks(6), missing("n1: counter started anew"));
+    assert_eq!(checks(6), missing("n1: counter first seen, or reset"));
 }
 
 #[test]
@@ -425,7 +425,11 @@ fn unknown_nodes_and_forgotten_ones() {
     window.push(&settings, &[], vec![], None);
     push(&mut window, &serving(1), 2, 100.0);
     let seen = look(&window, &serving(1));
-    assert_eq!(seen.readings[&Signal::Throughput], missing("n1: counter started anew"), "it had been forgotten");
+    assert_eq!(
+        seen.readings[&Signal::Throughput],
+        missing("n1: counter first seen, or reset"),
+        "it had been forgotten"
+    );
 }
 
 #[test]

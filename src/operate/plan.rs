@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Action, Decision, Kind, Move, NodeId, Operation, OperationId, OperationState, PoolName, Step, StepAction,
-    StepState, Timestamp, Trigger,
+    Action, Decision, Kind, Move, NodeId, Operation, OperationId, PoolName, Step, StepAction, StepState, Timestamp,
+    Trigger,
 };
 
 /// How long each kind of step may take.
@@ -94,28 +94,12 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         Action::Rebalance {} => (Vec::new(), vec![A::Validate, A::Rebalance, A::Settle]),
     };
     let kind = decision.action.kind()?;
+    let trigger = decision.trigger.unwrap_or(Trigger::Manual);
     let mut operation = Operation {
-        id: with.id,
-        pool: with.pool,
-        kind,
-        state: OperationState::Running,
-        trigger: decision.trigger.unwrap_or(Trigger::Manual),
-        who: with.who.to_string(),
         because: decision.because.clone(),
         decision: Some(decision.id),
         nodes,
-        started_at: with.at,
-        updated_at: with.at,
-        ended_at: None,
-        paused: false,
-        cancel: None,
-        detail: String::new(),
-        shards_total: 0,
-        shards_left: 0,
-        bytes_total: 0,
-        bytes_left: 0,
-        last_progress_at: with.at,
-        steps: Vec::new(),
+        ..Operation::new(with.id, with.pool, kind, trigger, with.who, with.at)
     };
     for action in actions {
         add_step(&mut operation, action, &with.deadlines, None);

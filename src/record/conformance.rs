@@ -45,27 +45,11 @@ pub fn step(id: &str, seq: u32) -> Step {
 
 pub fn operation(id: &str) -> Operation {
     Operation {
-        id: OperationId(id.into()),
-        pool: pool(),
-        kind: Kind::ScaleUp,
-        state: OperationState::Running,
-        trigger: Trigger::Manual,
-        who: "cli".into(),
         because: vec!["a person asked".into()],
         decision: Some(7),
         nodes: vec![NodeId::new("n4").expect("a name")],
-        started_at: START,
-        updated_at: START,
-        ended_at: None,
-        paused: false,
-        cancel: None,
-        detail: String::new(),
-        shards_total: 0,
-        shards_left: 0,
-        bytes_total: 0,
-        bytes_left: 0,
-        last_progress_at: START,
         steps: vec![step(id, 0), step(id, 1)],
+        ..Operation::new(OperationId(id.into()), pool(), Kind::ScaleUp, Trigger::Manual, "cli", START)
     }
 }
 

@@ -295,28 +295,16 @@ mod tests {
             step(0, StepAction::Create { node: node.clone() }, from + 5, from + 10),
             step(1, StepAction::InService { node: node.clone() }, from + 40, from + 65),
         ];
+        let id = OperationId(format!("op-{from}").into());
         Operation {
-            id: OperationId(format!("op-{from}").into()),
-            pool: "default".into(),
-            kind,
             state,
-            trigger: Trigger::Threshold,
-            who: "vecscale".into(),
-            because: vec![],
             decision: Some(decision),
             nodes: vec![node],
-            started_at: at(from),
             updated_at: at(to),
             ended_at: state.is_final().then(|| at(to)),
-            paused: false,
-            cancel: None,
-            detail: String::new(),
-            shards_total: 0,
-            shards_left: 0,
-            bytes_total: 0,
-            bytes_left: 0,
             last_progress_at: at(to),
             steps: if kind == Kind::ScaleUp { steps } else { vec![] },
+            ..Operation::new(id, "default".into(), kind, Trigger::Threshold, "vecscale", at(from))
         }
     }
 

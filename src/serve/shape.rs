@@ -112,8 +112,8 @@ fn running(operation: &Operation, now: Timestamp) -> Value {
         return shown;
     }
     let step = operation.current_step();
-    shown["step"] = json!(step.map(|s| s.action.name()));
-    shown["step_number"] = json!(step.and_then(|s| operation.steps.iter().position(|t| t.seq == s.seq)).map(|n| n + 1));
+    shown["step"] = json!(step.map(|(_, step)| step.action.name()));
+    shown["step_number"] = json!(step.map(|(place, _)| place));
     shown["deadline"] = json!(operation.deadline());
     shown["eta_seconds"] = json!(eta_seconds(operation, now));
     shown

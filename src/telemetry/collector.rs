@@ -286,7 +286,7 @@ fn operation_families(views: &[Arc<PoolView>]) -> [MetricFamily; 1] {
         "1 for the step that the running operation is at.",
     );
     for view in views {
-        let now = view.operation.as_ref().map(|o| (o.kind, o.current_step().map(|s| s.action.name())));
+        let now = view.operation.as_ref().map(|o| (o.kind, o.current_step().map(|(_, step)| step.action.name())));
         for kind in Kind::ALL {
             for step in StepAction::NAMES {
                 family.sample([kind.as_str(), &*view.pool, step], flag(now == Some((kind, Some(step)))));

@@ -211,11 +211,6 @@ impl Telemetry {
         warn!(%pool, "a check was missed: the one before took longer than health_check_interval");
     }
 
-    /// A check could not be completed.
-    pub fn evaluation_failed(&self, pool: &PoolName, why: &dyn std::error::Error) {
-        error!(%pool, %why, "the check failed; nothing was changed");
-    }
-
     /// A person changed mode, thresholds, maintenance …
     pub fn setting_changed(&self, pool: &PoolName, who: &str, summary: &str) {
         info!(%pool, who, summary, "setting changed");

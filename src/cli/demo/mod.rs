@@ -13,6 +13,7 @@ use crate::config;
 use crate::handle::PoolHandle;
 use crate::model::{Kind, NodeState, Operation, OperationState, Signal};
 use crate::node::client::Client;
+use crate::units;
 
 use load::Load;
 use view::Screen;
@@ -191,7 +192,7 @@ impl Stage {
             "\n{up} scale-ups, {down} scale-downs in {took} s; {} shards, {} moved; {done} searches, {failed} failed\n\
              proof: {written} vectors written, {counted} counted, {found} fetched and equal\n",
             moved.0,
-            view::bytes(moved.1),
+            units::bytes(moved.1),
         ));
         if counted != written || found != written {
             bail!("{} vectors are missing", written - found.min(counted));

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::model::{Action, Decision, NodeSeen, Operation, OperationState, PoolView, Signal, StepAction, StepState};
+use crate::units;
 
 /// Lines of the past that stay on a live terminal.
 const KEPT: usize = 14;
@@ -112,7 +113,7 @@ fn step_line(action: &StepAction) -> Option<String> {
         StepAction::Join { node } => format!("{node} is a healthy member"),
         StepAction::Cordon { node } => format!("{node} cordoned: nothing new is placed on it"),
         StepAction::Move(m) => {
-            format!("shard {} moved {} -> {} ({} vectors, {})", m.shard, m.from, m.to, m.vectors, bytes(m.bytes))
+            format!("shard {} moved {} -> {} ({} vectors, {})", m.shard, m.from, m.to, m.vectors, units::bytes(m.bytes))
         }
         StepAction::Prove { node } => format!("{node} proven empty, twice"),
         StepAction::Leave { node } => format!("{node} left the cluster"),
@@ -129,7 +130,7 @@ pub fn ended_line(operation: &Operation) -> String {
         OperationState::Succeeded => "done".into(),
         other => format!("{}: {}", other.as_str(), operation.detail),
     };
-    format!("{:<9} {outcome} in {took:.1} s: {shards} shards, {} moved", operation.kind.as_str(), bytes(moved))
+    format!("{:<9} {outcome} in {took:.1} s: {shards} shards, {} moved", operation.kind.as_str(), units::bytes(moved))
 }
 
 /// Shards and bytes that an operation moved.
@@ -162,22 +163,13 @@ fn node_line(node: &NodeSeen) -> String {
     let percent = cpu.map_or("   ?".into(), |c| format!("{:>3.0}%", c * 100.0));
     let load = node.load.map_or("?".into(), |l| format!("{l:.2}"));
     let shards = node.shards.map_or("?".into(), |n| n.to_string());
-    let held = node.bytes.map_or("?".into(), bytes);
+    let held = node.bytes.map_or("?".into(), units::bytes);
     let health = if node.healthy { "" } else { ", not healthy" };
     format!(
         "{:<15} {percent} {bar}  {load:>5}  {shards:>7} {held:>11}  {}{health}",
         node.id.as_str(),
         node.state.as_str()
     )
-}
-
-/// A byte count for people.
-pub fn bytes(count: u64) -> String {
-    match count {
-        0..=9_999 => format!("{count} B"),
-        10_000..=9_999_999 => format!("{:.0} kB", count as f64 / 1e3),
-        _ => format!("{:.1} MB", count as f64 / 1e6),
-    }
 }
 
 /// Writes to the terminal; a closed pipe is no reason to fail.

@@ -3,10 +3,11 @@
 use super::{Case, Held};
 use crate::decide::{projection, words};
 use crate::model::Kind;
+use crate::units;
 
 pub fn min_nodes(case: &Case) -> Option<Held> {
     let (nodes, least) = (case.look.roster.placeable, case.look.policy.thresholds.min_nodes);
-    if nodes > least { None } else { Held::because(format!("{}, min_nodes is {least}", words::count(nodes, "node"))) }
+    if nodes > least { None } else { Held::because(format!("{}, min_nodes is {least}", units::count(nodes, "node"))) }
 }
 
 /// A dead node does not count against its own replacement.
@@ -18,7 +19,7 @@ pub fn max_nodes(case: &Case) -> Option<Held> {
     if would_be <= most {
         return None;
     }
-    let nodes = words::count(roster.existing, "node");
+    let nodes = units::count(roster.existing, "node");
     Held::because(format!("{nodes} and {added} more make {would_be}, max_nodes is {most}"))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Case, Held};
 use crate::decide::{Store, words};
 use crate::model::{Inventory, Kind, Member, NodeId, Replica, ReplicaState, ShardId};
+use crate::units;
 
 /// A majority of healthy members has to agree to any change, and still has to be there afterwards.
 pub fn quorum(case: &Case) -> Option<Held> {
@@ -80,7 +81,7 @@ fn only_copies(inventory: &Inventory, dead: &NodeId) -> Option<Held> {
 
 pub fn data_moving(case: &Case) -> Option<Held> {
     let transfers = case.look.now.inventory()?.transfers.len() as u32;
-    if transfers == 0 { None } else { Held::because(format!("{} running", words::count(transfers, "transfer"))) }
+    if transfers == 0 { None } else { Held::because(format!("{} running", units::count(transfers, "transfer"))) }
 }
 
 pub fn foreign_operation(case: &Case) -> Option<Held> {
@@ -89,7 +90,7 @@ pub fn foreign_operation(case: &Case) -> Option<Held> {
     }
     let transfers = &case.look.now.inventory()?.transfers;
     let first = transfers.first()?;
-    let count = words::count(transfers.len() as u32, "transfer");
+    let count = units::count(transfers.len() as u32, "transfer");
     Held::because(format!("{count} that vecscale did not start: {} from {} to {}", first.shard, first.from, first.to))
 }
 

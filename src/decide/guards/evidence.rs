@@ -7,6 +7,7 @@ use crate::decide::conditions::reading;
 use crate::decide::triggers::Look;
 use crate::decide::words;
 use crate::model::{NodeSeen, Reading, Signal};
+use crate::units;
 
 /// With fewer known, nobody can say what traffic was before.
 const TRAFFIC_CHECKS_KNOWN: usize = 20;
@@ -73,7 +74,7 @@ pub fn partition_suspected(case: &Case) -> Option<Held> {
         return None;
     }
     if out_of_reach == expected.len() {
-        return Held::because(format!("none of {} answers", words::count(expected.len() as u32, "node")));
+        return Held::because(format!("none of {} answers", units::count(expected.len() as u32, "node")));
     }
     if out_of_reach >= expected.len().div_ceil(4).max(2) {
         return Held::because(format!("{out_of_reach} of {} nodes do not answer", expected.len()));

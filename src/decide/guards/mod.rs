@@ -94,7 +94,7 @@ pub const TABLE: [Row; 23] = [
     row!(Cooldown,           &[ScaleUp, ScaleDown], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
     row!(Settling,           ALL,     Blocks, Passes, Passes, pace::settling, "the pool settles by itself"),
-    row!(BreakerOpen,        ALL,     Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail, then reset the breaker"),
+    row!(BreakerOpen,        ALL,     Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail; half an hour after the last failure one attempt is let through"),
     row!(BackingOff,         ALL,     Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),
     row!(PartitionSuspected, ALL,     Blocks, Blocks, UpWithReason, evidence::partition_suspected, "the nodes answer again; look at the network between vecscale and them"),
     row!(MissingData,        DOWN,    NotUp,  Passes, NotUp,  evidence::missing_data, "every configured signal has a fresh reading"),

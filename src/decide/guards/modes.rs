@@ -1,8 +1,8 @@
 //! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation. Pure.
 
 use super::{Case, Held};
-use crate::decide::words;
 use crate::model::{Kind, Mode, Trigger};
+use crate::units;
 
 pub fn stopped(case: &Case) -> Option<Held> {
     if case.look.now.stop_file {
@@ -38,5 +38,5 @@ pub fn manual_hold(case: &Case) -> Option<Held> {
     let passed = now.seen.at.since(ended);
     let left = case.look.policy.manual_hold.checked_sub(passed).filter(|left| !left.is_zero())?;
     (kind == opposite).then_some(())?;
-    Held::until(format!("{} left after a manual {}", words::duration(left), kind.as_str()), now.seen.at.plus(left))
+    Held::until(format!("{} left after a manual {}", units::time(left), kind.as_str()), now.seen.at.plus(left))
 }

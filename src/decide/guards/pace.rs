@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use super::{Case, Held};
 use crate::decide::words;
 use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepState, Timestamp};
+use crate::units;
 
 /// Checks after a start before anything automatic.
 const CHECKS_AFTER_START: u32 = 5;
 
 fn left(case: &Case, until: Timestamp) -> String {
-    format!("{} left", words::duration(until.since(case.look.now.seen.at)))
+    format!("{} left", units::time(until.since(case.look.now.seen.at)))
 }
 
 pub fn cooldown(case: &Case) -> Option<Held> {
@@ -45,14 +46,14 @@ pub fn settling(case: &Case) -> Option<Held> {
 pub fn breaker_open(case: &Case) -> Option<Held> {
     let (why, until) = case.look.memory.breaker.open_until(case.look.now.seen.at)?;
     Held::until(
-        format!("{why}; one attempt is allowed again in {}", words::duration(until.since(case.look.now.seen.at))),
+        format!("{why}; one attempt is allowed again in {}", units::time(until.since(case.look.now.seen.at))),
         until,
     )
 }
 
 pub fn backing_off(case: &Case) -> Option<Held> {
     let (failures, until) = case.look.memory.breaker.backing_off_until(case.look.now.seen.at)?;
-    Held::until(format!("{} after {}", left(case, until), words::count(failures, "failed operation")), until)
+    Held::until(format!("{} after {}", left(case, until), units::count(failures, "failed operation")), until)
 }
 
 /// At most one operation a pool. What observing pretends to do counts for observing.
@@ -65,7 +66,7 @@ pub fn operation_running(case: &Case) -> Option<Held> {
         return Held::because(format!("{kind} {id} is {state}{then}"));
     }
     let (kind, end) = look.memory.would_be.as_ref()?.running?;
-    let left = words::duration(end.since(look.now.seen.at));
+    let left = units::time(end.since(look.now.seen.at));
     Held::until(format!("a would-be {} would run for another {left}", kind.as_str()), end)
 }
 

@@ -1,4 +1,4 @@
-//! SPEC §4 *Down*: what it needs, and every line that forbids it.
+//! When to shrink: what it needs, and every line that forbids it.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! SPEC §4's table of guards, cell by cell, and the words of each.
+//! The table of guards, cell by cell, and the words of each.
 
 use super::*;
 use crate::decide::guards::TABLE;

@@ -280,29 +280,8 @@ fn drain(name: &NodeId) -> Drain {
 }
 
 pub fn operation(kind: Kind, state: OperationState, trigger: Trigger) -> Operation {
-    Operation {
-        id: OperationId("0190-test".into()),
-        pool: "default".into(),
-        kind,
-        state,
-        trigger,
-        who: "vecscale".into(),
-        because: Vec::new(),
-        decision: None,
-        nodes: Vec::new(),
-        started_at: START,
-        updated_at: START,
-        ended_at: None,
-        paused: false,
-        cancel: None,
-        detail: String::new(),
-        shards_total: 0,
-        shards_left: 0,
-        bytes_total: 0,
-        bytes_left: 0,
-        last_progress_at: START,
-        steps: Vec::new(),
-    }
+    let id = OperationId("0190-test".into());
+    Operation { state, ..Operation::new(id, "default".into(), kind, trigger, "vecscale", START) }
 }
 
 pub fn step(action: StepAction, state: StepState) -> Step {

@@ -1,4 +1,4 @@
-//! SPEC §4 *Replace*.
+//! When a dead node is to be replaced, and when not.
 
 use super::*;
 

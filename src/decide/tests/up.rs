@@ -1,4 +1,4 @@
-//! SPEC §4 *Up* and *Size*, line by line.
+//! When to grow and by how much, line by line.
 
 use super::*;
 use Reading::{Fresh, Idle};

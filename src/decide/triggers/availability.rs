@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Heard, Look, Wish};
-use crate::decide::words;
 use crate::model::{Kind, NodeSeen, Timestamp, Trigger};
+use crate::units;
 
 /// At most one automatic replacement in this time.
 const APART: Duration = Duration::from_secs(3600);
@@ -12,18 +12,18 @@ const APART: Duration = Duration::from_secs(3600);
 pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
     let Some((since, node)) = longest_unhealthy(look) else { return Heard::default() };
     let now = look.now.seen.at;
-    let ill = format!("{} is unhealthy since {since} ({})", node.id, words::duration(now.since(since)));
+    let ill = format!("{} is unhealthy since {since} ({})", node.id, units::time(now.since(since)));
     if !look.policy.replace.enabled {
         return Heard::note(format!("{ill}; replace.enabled is false"));
     }
     let (grace, why) = grace(look);
     if now.since(since) < grace {
-        return Heard::note(format!("{ill}; replaced after {}{why}", words::duration(grace)));
+        return Heard::note(format!("{ill}; replaced after {}{why}", units::time(grace)));
     }
     if let Some(last) = look.memory.last_replacement()
         && now.since(last) < APART
     {
-        let left = words::duration(APART - now.since(last));
+        let left = units::time(APART - now.since(last));
         return Heard::note(format!("{ill}; one automatic replacement an hour, the next in {left}"));
     }
     let dead = Some(node.id.clone());

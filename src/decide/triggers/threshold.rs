@@ -8,6 +8,7 @@ use crate::decide::conditions::{self, Known, Side, is_above, reading};
 use crate::decide::projection;
 use crate::decide::{size, victim, words};
 use crate::model::{Kind, Signal, Timestamp, Trigger};
+use crate::units;
 
 pub fn vote_up<'a>(look: &Look<'a>) -> Heard<'a> {
     let high = |active: bool| {
@@ -37,7 +38,7 @@ pub fn vote_down<'a>(look: &Look<'a>) -> Heard<'a> {
     let held = look.now.seen.at.since(held_since(&low, required));
     let (needed, why) = must_hold(look, victim.drain_secs);
     if held < needed {
-        let (held, needed) = (words::duration(held), words::duration(needed));
+        let (held, needed) = (units::time(held), units::time(needed));
         return Heard::note(format!("{} low conditions have held for {held} of the {needed} that {why}", low.len()));
     }
     Heard::wish(Wish { victim, ..Wish::new(Kind::ScaleDown, Trigger::Threshold, told(low)) })

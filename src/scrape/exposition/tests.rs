@@ -1,3 +1,5 @@
+//! The reader agrees with Prometheus on recorded pages, and takes nothing that it cannot read whole.
+
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Pages and sources -> what is read of them, and why the rest is a gap.
+
 use super::*;
 use crate::model::Stat;
 use crate::scrape::settings::{Combine, Selector};

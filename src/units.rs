@@ -1,4 +1,5 @@
-//! Text -> durations and sizes: `1h30m`, `500ms`, `256MiB`. Pure.
+//! Numbers with units: read as people write them (`1h30m`, `500ms`, `256MiB`), and written as people read them (`14 min`,
+//! `1.5 KiB`, `3 nodes`). Pure.
 
 use std::time::Duration;
 
@@ -53,9 +54,51 @@ fn quantity(text: &str) -> Option<(u64, &str, &str)> {
     Some((number, &rest[..unit], &rest[unit..]))
 }
 
+/// `212 s`, `14 min`, `2.5 h`: seconds up to ten minutes, for they are what a person counts down.
+pub fn time(time: Duration) -> String {
+    let secs = time.as_secs_f64();
+    match secs {
+        ..600.0 => format!("{} s", secs.ceil()),
+        ..7200.0 => format!("{} min", (secs / 60.0).ceil()),
+        _ => format!("{:.1} h", secs / 3600.0),
+    }
+}
+
+/// `17 B`, `1.5 KiB`, `256.0 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// `1 node`, `3 nodes`.
+pub fn count(n: u32, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn written_for_people() {
+        for (secs, text) in
+            [(0.0, "0 s"), (90.0, "90 s"), (211.2, "212 s"), (600.0, "10 min"), (5400.0, "90 min"), (9000.0, "2.5 h")]
+        {
+            assert_eq!(time(Duration::from_secs_f64(secs)), text);
+        }
+        for (value, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (256 << 20, "256.0 MiB"), (u64::MAX, "16777216.0 TiB")]
+        {
+            assert_eq!(bytes(value), text);
+        }
+        assert_eq!((count(1, "node"), count(0, "node")), ("1 node".into(), "0 nodes".into()));
+    }
 
     #[test]
     fn durations() {
