@@ -55,7 +55,7 @@ fn state(id: &NodeId, member: Option<&Member>, known: Known<'_>) -> NodeState {
     }
 }
 
-fn running<'a>(operation: Option<&'a Operation>) -> impl Iterator<Item = (&'a StepAction, StepState)> {
+fn running(operation: Option<&Operation>) -> impl Iterator<Item = (&StepAction, StepState)> {
     operation.into_iter().flat_map(|o| o.steps.iter().map(|s| (&s.action, s.state)))
 }
 
