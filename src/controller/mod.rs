@@ -241,6 +241,7 @@ impl Controller {
             return false;
         }
         let began = Instant::now();
+        self.revive().await;
         self.expire(look.at).await;
         self.see(look);
         self.note_list().await;
@@ -260,6 +261,24 @@ impl Controller {
             self.answer(ask).await;
         }
         true
+    }
+
+    /// Takes the open operation up again when its task has ended without a word, as a restart would: a fault of ours must
+    /// not leave it half done.
+    async fn revive(&mut self) {
+        let goes_on = |o: &Operation| matches!(o.state, OperationState::Running | OperationState::Undoing);
+        if !self.operation.as_ref().is_some_and(goes_on) || self.operator.running().is_some() {
+            return;
+        }
+        match self.journal.open_operation(&self.pool).await {
+            Ok(Some(open)) if goes_on(&open) => {
+                tracing::error!(pool = %self.pool, operation = %open.id, "the task of the operation ended by itself; it is taken up again");
+                self.operator.resume(open.clone());
+                self.operation = Some(open);
+            }
+            Ok(_) => {} // it ended, or blocked: its report is on the way
+            Err(error) => self.telemetry.journal_error(&error),
+        }
     }
 
     /// Whether the last look shows the pool as the last operation left it.

@@ -306,3 +306,21 @@ async fn a_plan_tells_the_guards_of_its_own_kind() {
         assert!(guards.contains("cooldown"), "{kind:?}: {guards}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_whose_task_died_is_taken_up_again() {
+    let stage = Stage::of(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    controller.operator.stop().await; // as if it had panicked: nothing is heard of it any more
+    controller.hear().await;
+    assert!(controller.operator.running().is_none() && controller.operation.is_some());
+
+    controller.check(&stage).await;
+    stage.until_ended().await;
+    controller.hear().await;
+    let last = controller.last_operation.as_ref().expect("an operation that ended");
+    assert_eq!(last.state, OperationState::Succeeded, "{last:#?}");
+    assert_eq!(stage.world.machines().len(), 4, "{:#?}", stage.world.ledger());
+}

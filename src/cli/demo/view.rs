@@ -80,9 +80,11 @@ impl Screen {
             return;
         }
         self.told.decision = Some(now);
-        let held: Vec<String> = decision.guards.iter().map(|g| format!("{}: {}", g.name.as_str(), g.detail)).collect();
-        let held = if held.is_empty() { String::new() } else { format!(" [held by {}]", held.join("; ")) };
-        self.say(format!("decision  {what}: {}{held}", decision.because.join("; ")));
+        let first = decision.because.first().and_then(|words| words.split("; ").next()).unwrap_or_default();
+        self.say(format!("decision  {what}: {first}"));
+        for guard in &decision.guards {
+            self.say(format!("          held by {}: {}", guard.name.as_str(), guard.detail));
+        }
     }
 
     fn tell_operation(&mut self, operation: &Operation) {
