@@ -290,7 +290,10 @@ impl Reloader {
                 summary: format!("configuration reloaded: {summary}"),
                 detail: json!({"changes": changes}),
             };
-            self.journal.append(entry).await?;
+            // It is in force by now: not to be told as refused because this one row is missing.
+            if let Err(error) = self.journal.append(entry).await {
+                self.telemetry.journal_error(&error);
+            }
         }
         Ok(summary)
     }
@@ -313,16 +316,18 @@ impl Reloader {
     }
 }
 
-/// Resolves when the process is asked to end: Ctrl-C or SIGTERM.
-pub async fn asked_to_stop() {
+/// Resolves when the process is asked to end: Ctrl-C or SIGTERM. It listens from the call on, not only once awaited.
+pub fn asked_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut wanted = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().map(signal);
-    let (Some(Ok(mut interrupt)), Some(Ok(mut terminate))) = (wanted.next(), wanted.next()) else {
-        return std::future::pending().await; // without signal handlers the default action ends the process anyway
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let wanted = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let [Ok(mut interrupt), Ok(mut terminate)] = wanted else {
+            return std::future::pending().await; // without signal handlers the default action ends the process anyway
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 
@@ -332,9 +337,10 @@ pub async fn asked_to_stop() {
 /// When the start fails.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    let app = App::start(options).await?;
+    // Before the start: who is asked to stop meanwhile ends in order too, and leaves no embedded node behind.
     let stop = asked_to_stop();
     tokio::pin!(stop);
+    let app = App::start(options).await?;
     loop {
         tokio::select! {
             () = &mut stop => break,

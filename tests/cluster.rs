@@ -65,7 +65,7 @@ async fn writer(client: Client, stop: Arc<AtomicBool>) -> Vec<u64> {
         if client.upsert(COLLECTION, &[(id, vector_of(id))]).await.is_ok() {
             acknowledged.push(id);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
     acknowledged
 }
@@ -73,7 +73,7 @@ async fn writer(client: Client, stop: Arc<AtomicBool>) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_grows_and_falls_and_no_vector_is_lost() {
     // Debug builds search slowly; lines and load are set so that they are crossed on any machine.
-    let thresholds = "min_nodes: 3, max_nodes: 4, cpu_threshold_high: 0.6, cpu_threshold_low: 0.35, \
+    let thresholds = "min_nodes: 3, max_nodes: 4, cpu_threshold_high: 0.7, cpu_threshold_low: 0.45, \
                       latency_threshold_high: 20000, latency_threshold_low: 5000";
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", thresholds).replace("mode: active", "mode: observe"));
     world.start().await;
@@ -100,7 +100,8 @@ async fn load_grows_and_falls_and_no_vector_is_lost() {
     let shares: Vec<u64> = status["nodes"].as_array().unwrap().iter().map(|n| n["shards"].as_u64().unwrap()).collect();
     assert!(shares.iter().all(|&shards| shards == 4), "16 copies on 4 nodes: {shares:?}");
 
-    searchers.at_once.store(3, Ordering::Relaxed);
+    // 16 searchers are slowed down by the busy nodes; two ask for about a fifth of what they got answered.
+    searchers.at_once.store(2, Ordering::Relaxed);
     world
         .until("a scale-down after five low checks", WAIT, async |w: &World| {
             let operations = w.get("/autoscaling/operations").await;

@@ -48,6 +48,16 @@ impl Config {
                 let path = format!("pools[{}].{what}.type", new.name);
                 problems.push(restart(path, format!("cannot change from {old_type} to {new_type} while running")));
             }
+            // The drivers are made once, at the start: a change that they do not hear of is not to be told as taken.
+            let settings = [
+                ("provider", old.provider != new.provider && types[0].1 == types[0].2),
+                ("datastore", old.datastore != new.datastore && types[1].1 == types[1].2),
+                ("nodes", addresses(old) != addresses(new)),
+            ];
+            for (what, _) in settings.into_iter().filter(|(_, changed)| *changed) {
+                let path = format!("pools[{}].{what}", new.name);
+                problems.push(restart(path, "cannot change while running".into()));
+            }
         }
         problems
     }

@@ -627,7 +627,10 @@ fn a_reload_tells_what_differs_and_what_it_cannot_take() {
     pools[default].scrape: changed
     pools[default].provider: changed
     ");
-    assert_eq!(Config::refused_at_reload(&old, &new), []);
+    let told = |a, b| Config::refused_at_reload(a, b).iter().map(|p| p.path.clone()).collect::<Vec<_>>();
+    assert_eq!(told(&old, &new), ["pools[default].provider"], "the provider was made at the start");
+    let takes = good(&with("thresholds: {cpu_threshold_high: 0.8}\nscale_up: {max_step: 5}\nscrape: {path: /m}"));
+    assert_eq!(told(&old, &takes), [] as [String; 0]);
 
     let other = good(
         "pools:\n  - {name: default, provider: {type: none}, datastore: {type: none}, nodes: {static: [{id: a, address: 'http://h:1'}]}}\n  - name: second",
@@ -640,6 +643,7 @@ fn a_reload_tells_what_differs_and_what_it_cannot_take() {
             "pools: pool second is new",
             "pools[default].provider.type: cannot change from process to none while running",
             "pools[default].datastore.type: cannot change from vectornode to none while running",
+            "pools[default].nodes: cannot change while running",
         ]
     );
     assert_eq!(refused(&other, &old)[0], "pools: pool second is gone");

@@ -14,6 +14,11 @@ use super::{Controller, Reload, Taking};
 
 impl Controller {
     pub(super) async fn answer(&mut self, ask: Asked) {
+        // Guards such as `min_nodes` are not judged over nodes that the last operation took away.
+        if matches!(ask.command, Command::Operate(_)) && !self.is_current() {
+            self.waiting.push(ask);
+            return;
+        }
         let reply = match ask.command {
             Command::SetMode { mode, who } => self.set_mode(mode, &who).await,
             Command::SetThresholds { changes, ttl, reason, who } => {
@@ -150,7 +155,17 @@ impl Controller {
         let id: Option<OperationId> = self.journal.by_key(&self.pool, key, now).await.map_err(unwritten)?;
         let Some(id) = id else { return Ok(None) };
         let operation = self.journal.operation(&id).await.map_err(unwritten)?;
-        Ok(operation.map(|o| Reply::Operation(Box::new(o))))
+        match operation {
+            Some(other) if other.kind != request.kind => Err(refusal(
+                RefusalKind::Unacceptable,
+                format!(
+                    "this Idempotency-Key belongs to the {} {id}; a {} needs a key of its own",
+                    other.kind.as_str(),
+                    request.kind.as_str()
+                ),
+            )),
+            known => Ok(known.map(|o| Reply::Operation(Box::new(o)))),
+        }
     }
 
     /// Takes a new configuration whole, or refuses it whole; on trial it only says which.

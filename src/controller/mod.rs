@@ -7,6 +7,8 @@ mod picture;
 mod remember;
 mod roster;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PoolConfig;
@@ -23,11 +25,11 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationState, Outlook, PoolName, PoolView, Request, Timestamp,
+    Operation, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
-use crate::operate::runner::{Operator, Report};
+use crate::operate::runner::{Operator, Pace, Report};
 use crate::operate::{plan, shards};
 use crate::record::{Entry, Journal, JournalError};
 use crate::telemetry::Telemetry;
@@ -126,11 +128,20 @@ struct Controller {
     experience: Experience,
     /// The last that each source said; a silent one says nothing new.
     machines: Vec<Machine>,
+    /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
+    has_listed: bool,
     world: Option<World>,
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
-    looking: bool,
+    /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.
+    ended: u64,
+    /// The look that is under way: `ended` when it began.
+    looking: Option<u64>,
+    /// Requests that wait for the look at what the last operation left.
+    waiting: Vec<Asked>,
+    /// Why the last check could not be written down: nothing is begun while it is so.
+    journal_trouble: Option<String>,
 
     view: Arc<ArcSwap<PoolView>>,
     recent: Arc<ArcSwap<VecDeque<Arc<Observation>>>>,
@@ -138,10 +149,13 @@ struct Controller {
 
 /// The last look, thought through.
 struct World {
+    /// Operations that had ended when it was looked at.
+    ended: u64,
     roster: Vec<RosterEntry>,
     seen: Arc<Observation>,
     inventory: Result<Option<Inventory>, String>,
-    provider_answered: bool,
+    /// Why the provider's list is not known now.
+    provider_silent: Option<String>,
     outlook: Outlook,
 }
 
@@ -153,36 +167,36 @@ impl Controller {
         stop: CancellationToken,
     ) {
         let (looked, mut looks) = mpsc::channel(1);
-        let mut ticks = self.ticks();
+        let mut ticks = ticks(Instant::now(), self.interval());
         loop {
+            if ticks.period() != self.interval() {
+                ticks = self.new_pace();
+            }
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => Event::Stop,
                 Some(report) = self.reports.recv() => Event::Report(report),
-                Some(ask) = asked.recv() => Event::Asked(ask),
-                Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
+                // Before what people ask, of which there may be any number: a check is never kept waiting by that.
                 Some(look) = looks.recv() => Event::Looked(Box::new(look)),
                 _ = ticks.tick() => Event::Tick,
+                Some(ask) = asked.recv() => Event::Asked(ask),
+                Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
             };
             match event {
                 Event::Tick => self.begin_look(&looked),
-                Event::Looked(look) => self.looked(*look).await,
-                Event::Asked(ask) => {
-                    let interval = self.interval();
-                    self.answer(ask).await;
-                    if self.interval() != interval {
-                        ticks = self.ticks();
+                Event::Looked(look) => {
+                    if !self.looked(*look).await {
+                        self.begin_look(&looked);
                     }
                 }
+                Event::Asked(ask) => self.answer(ask).await,
                 Event::Report(report) => {
-                    if self.reported(report).await {
-                        self.begin_look(&looked); // an observation is made when an operation ends
+                    // An observation is made when an operation ends; if a look is under way, right after it.
+                    if self.reported(report).await && self.looking.is_none() {
+                        self.begin_look(&looked);
                     }
                 }
-                Event::Reload(reload) => {
-                    self.reloaded(*reload).await;
-                    ticks = self.ticks();
-                }
+                Event::Reload(reload) => self.reloaded(*reload).await,
                 Event::Stop => break,
             }
         }
@@ -193,19 +207,21 @@ impl Controller {
         self.settings.interval()
     }
 
-    fn ticks(&self) -> Interval {
-        let mut ticks = tokio::time::interval(self.interval());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        ticks
+    /// The time between checks has changed, whoever changed it. The next check comes one such time from now: two
+    /// checks in a row are never closer than that, or a streak would mean less than it says.
+    fn new_pace(&mut self) -> Interval {
+        let interval = self.interval();
+        self.operator.set_pace(Pace::of(interval, self.eyes.provider.timeout()));
+        ticks(Instant::now() + interval, interval)
     }
 
     /// Looks in a task of its own, so that a silent node keeps nobody waiting for an answer.
     fn begin_look(&mut self, looked: &mpsc::Sender<Look>) {
-        if self.looking {
+        if self.looking.is_some() {
             self.telemetry.evaluation_missed(&self.pool);
             return;
         }
-        self.looking = true;
+        self.looking = Some(self.ended);
         let known = self.nodes_known();
         let (eyes, looked, interval) = (self.eyes.clone(), looked.clone(), self.interval());
         tokio::spawn(async move {
@@ -218,29 +234,52 @@ impl Controller {
         seen.map(|n| (n.id.clone(), n.address.clone())).collect()
     }
 
-    /// One turn: what was looked at is thought through, written down, and acted upon.
-    async fn looked(&mut self, look: Look) {
-        self.looking = false;
-        let began = tokio::time::Instant::now();
+    /// One turn: what was looked at is thought through, written down, and acted upon. `false` when an operation ended
+    /// meanwhile: nobody knows which part shows the pool before and which after it, and nothing is made of it.
+    async fn looked(&mut self, look: Look) -> bool {
+        if self.looking.take() != Some(self.ended) {
+            return false;
+        }
+        let began = Instant::now();
         self.expire(look.at).await;
         self.see(look);
+        self.note_list().await;
         match self.turn(None).await {
-            Ok(_) => self.telemetry.evaluated(&self.pool, began.elapsed()),
-            Err(error) => self.telemetry.journal_error(&error),
+            Ok(_) => {
+                self.journal_trouble = None;
+                self.telemetry.evaluated(&self.pool, began.elapsed());
+            }
+            Err(error) => {
+                self.telemetry.journal_error(&error);
+                self.journal_trouble = Some(error.to_string());
+            }
         }
+        self.keep_observation().await;
         self.show();
+        for ask in std::mem::take(&mut self.waiting) {
+            self.answer(ask).await;
+        }
+        true
+    }
+
+    /// Whether the last look shows the pool as the last operation left it.
+    fn is_current(&self) -> bool {
+        self.world.as_ref().is_none_or(|world| world.ended == self.ended)
     }
 
     /// samples, machines and inventory -> observation and outlook.
     fn see(&mut self, look: Look) {
         self.telemetry.scraped(&self.pool, &look.samples);
-        let provider_answered = match look.machines {
+        let provider_silent = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
-            Ok(machines) if !machines.is_empty() || self.machines.is_empty() => {
-                self.machines = machines;
-                true
+            Ok(machines) if machines.is_empty() && (self.has_listed || !self.machines.is_empty()) => {
+                Some("it lists no node at all, though it did before".to_string())
             }
-            _ => false,
+            Ok(machines) => {
+                self.machines = machines;
+                None
+            }
+            Err(silent) => Some(silent.to_string()),
         };
         let inventory = look.inventory.map_err(|silent| silent.to_string());
         let store = inventory.as_ref().ok().and_then(Option::as_ref);
@@ -261,7 +300,7 @@ impl Controller {
             }
             recent
         });
-        self.world = Some(World { roster, seen, inventory, provider_answered, outlook });
+        self.world = Some(World { ended: self.ended, roster, seen, inventory, provider_silent, outlook });
     }
 
     /// The nodes of the pool; while the datastore is silent, those of the look before.
@@ -286,11 +325,10 @@ impl Controller {
         let situation = self.situation(world, request);
         let Outcome { decision, memory } = decide::decide(&self.policy(), &self.memory, &situation);
         let changed = self.decision.as_ref().is_none_or(|before| differs(before, &decision));
+        let who = request.map_or(OURSELVES, |r| r.who.as_str());
         let entry =
-            changed.then(|| self.entry(decision.at, HistoryKind::Decision, OURSELVES, &headline(&decision), &decision));
-        let seen = world.seen.clone();
+            changed.then(|| self.entry(decision.at, HistoryKind::Decision, who, &headline(&decision), &decision));
         self.journal.decided(&self.pool, &decision, &json!(memory), entry).await?; // on disk before anything moves
-        self.journal.observed(&seen).await?;
         self.telemetry.decided(&self.pool, &decision);
         self.memory = memory;
         self.decision = Some(decision.clone());
@@ -300,6 +338,14 @@ impl Controller {
             self.operator.cancel(&headline(&decision));
         }
         Ok(Some(decision))
+    }
+
+    /// Each observation goes into the long history once, however often it is thought about.
+    async fn keep_observation(&self) {
+        let Some(world) = &self.world else { return };
+        if let Err(error) = self.journal.observed(&world.seen).await {
+            self.telemetry.journal_error(&error);
+        }
     }
 
     fn situation<'a>(&'a self, world: &'a World, request: Option<&'a Request>) -> Situation<'a> {
@@ -318,7 +364,7 @@ impl Controller {
                 can_change: self.can_change(),
                 can_replace: false,
                 only_victim: self.only_victim(),
-                machines: world.provider_answered.then_some(self.machines.as_slice()),
+                machines: world.provider_silent.is_none().then_some(self.machines.as_slice()),
                 timeout: self.eyes.provider.timeout(),
             },
             outlook: &world.outlook,
@@ -378,6 +424,9 @@ impl Controller {
         match report {
             Report::Step { operation, step } => {
                 self.telemetry.step_changed(&operation, &step);
+                if let (StepAction::Move(relocation), StepState::Done) = (&step.action, step.state) {
+                    self.telemetry.moved(&self.pool, 1, relocation.bytes);
+                }
                 self.operation = Some(*operation);
             }
             Report::Progress { operation } => self.operation = Some(*operation),
@@ -403,6 +452,7 @@ impl Controller {
         self.learn(&operation);
         self.operation = None;
         self.last_operation = Some(operation);
+        self.ended += 1;
         if let Err(error) = self.journal.save(&self.pool, "memory", &json!(self.memory), None).await {
             self.telemetry.journal_error(&error);
         }
@@ -423,13 +473,20 @@ impl Controller {
         let policy = self.policy();
         let world = self.world.as_ref();
         let inventory = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
-        let silent = world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str);
+        let trouble = picture::Trouble {
+            journal: self.journal_trouble.as_deref(),
+            provider: world.and_then(|w| w.provider_silent.as_deref()),
+            store: world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str),
+        };
         let unexplained = inventory.map(|i| roster::unexplained(&self.machines, i, self.known())).unwrap_or_default();
         let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
         let operation = self.operation.as_ref();
         let decision = self.decision.as_ref();
-        let guards =
-            world.map(|w| decide::guards_now(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
+        let situation = world.map(|w| self.situation(w, None));
+        let guards = situation.map(|s| decide::guards_now(&policy, &self.memory, &s)).unwrap_or_default();
+        let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
+        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained);
+        let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
             at: now,
@@ -440,6 +497,7 @@ impl Controller {
             sources: self.settings.sources(),
             conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
             decision: self.decision.clone(),
+            guards,
             operation: self.operation.clone(),
             last_operation: self.last_operation.clone(),
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
@@ -447,16 +505,16 @@ impl Controller {
             desired_nodes: self.desired_nodes(),
             nodes_wanted: self.nodes_wanted(),
             store: picture::store_health(inventory),
-            needs_human: picture::needs_human(&guards, decision, operation, silent, &unexplained),
             headline: picture::headline(
                 self.mode,
                 counted(|seen| seen.nodes.len()),
                 counted(Observation::healthy_nodes),
-                &guards,
                 decision,
                 operation,
+                unsettled.as_deref(),
             ),
-            guards,
+            guards_against,
+            needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),
         }));
@@ -471,7 +529,7 @@ impl Controller {
                 counting + new.iter().filter(|id| world.seen.node(id).is_none()).count() as u32
             }
             Some((Kind::ScaleDown, OperationState::Running, gone)) => {
-                counting - gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32
+                counting.saturating_sub(gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32)
             }
             _ => counting,
         }
@@ -482,6 +540,12 @@ impl Controller {
         let wants_up = self.decision.as_ref().is_some_and(|d| d.wanted == Some(Kind::ScaleUp));
         u32::from(wants_up && !self.can_change())
     }
+}
+
+fn ticks(first: Instant, interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(first, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 /// The load of every node that might be removed.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, Operation, OperationState, ReplicaState, ShardId,
-    StoreHealth, Unexplained,
+    Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, Observation, Operation, OperationState, Reading,
+    ReplicaState, ShardId, Signal, StoreHealth, Unexplained,
 };
 
 /// The datastore's shards in three numbers; unknown when it did not answer or holds none.
@@ -30,22 +30,32 @@ fn is_alarming(guard: Guard) -> bool {
     matches!(guard, Guard::PartitionSuspected | Guard::BreakerOpen | Guard::Quorum | Guard::MixedVersions)
 }
 
-/// What a person must look at, one sentence each. `guards` are all that hold now.
+/// Why those without whom nothing goes on do not answer; `None` for each that does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trouble<'a> {
+    pub journal: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    pub store: Option<&'a str>,
+}
+
+/// What a person must look at, one sentence each.
 pub fn needs_human(
-    guards: &[GuardHit],
     decision: Option<&Decision>,
     operation: Option<&Operation>,
-    store_silent: Option<&str>,
+    trouble: Trouble,
+    guards_now: &[GuardHit],
     unexplained: &[Unexplained],
 ) -> Vec<String> {
-    let mut needs = Vec::new();
+    let mut needs: Vec<String> = trouble.journal.map(Into::into).into_iter().collect();
+    needs.extend(trouble.provider.map(|why| format!("the provider does not answer: {why}")));
     if let Some(operation) = operation.filter(|o| o.state == OperationState::Blocked) {
         needs.push(format!("operation {} is blocked: {}", operation.id, operation.detail));
     }
-    if let Some(why) = store_silent {
+    if let Some(why) = trouble.store {
         needs.push(format!("the datastore does not answer: {why}"));
     }
-    needs.extend(guards.iter().filter(|hit| is_alarming(hit.name)).map(in_words));
+    // Of now, not of the decision: with nothing wanted a decision names no guards, and these stand all the same.
+    needs.extend(guards_now.iter().filter(|hit| is_alarming(hit.name)).map(in_words));
     if let Some(decision) = decision.filter(|d| d.wanted == Some(Kind::Replace) && d.action == Action::Hold) {
         needs.push(format!("a node should be replaced and is not: {}", held_by(decision)));
     }
@@ -56,32 +66,41 @@ pub fn needs_human(
     needs
 }
 
-/// The pool in one sentence. `guards` are all that hold now.
+/// Why a pool that wants no change is not simply at rest: a person must look, or signals are unknown.
+pub fn unsettled(needs_human: &[String], seen: Option<&Observation>) -> Option<String> {
+    if let Some(need) = needs_human.first().and_then(|need| need.lines().next()) {
+        return Some(format!("a person must look: {need}"));
+    }
+    let missing = |(signal, reading): (&Signal, &Reading)| {
+        matches!(reading, Reading::Missing { .. }).then(|| signal.name().to_string())
+    };
+    let missing: Vec<String> = seen?.readings.iter().filter_map(missing).collect();
+    (!missing.is_empty()).then(|| format!("unknown now: {}", missing.join(", ")))
+}
+
+/// The pool in one sentence. `unsettled` is said instead of "nothing to do".
 pub fn headline(
     mode: Mode,
     nodes: usize,
     healthy: usize,
-    guards: &[GuardHit],
     decision: Option<&Decision>,
     operation: Option<&Operation>,
+    unsettled: Option<&str>,
 ) -> String {
     let health = if nodes == healthy {
         format!("{nodes} nodes, all healthy")
     } else {
         format!("{healthy} of {nodes} nodes healthy")
     };
-    format!("{health}; {}; {}", mode.as_str(), doing(guards, decision, operation))
+    format!("{health}; {}; {}", mode.as_str(), doing(decision, operation, unsettled))
 }
 
-fn doing(guards: &[GuardHit], decision: Option<&Decision>, operation: Option<&Operation>) -> String {
+fn doing(decision: Option<&Decision>, operation: Option<&Operation>, unsettled: Option<&str>) -> String {
     match (operation, decision) {
         (Some(operation), _) => under_way(operation),
         (None, None) => "the first check is not done yet".into(),
         (None, Some(decision)) => match (&decision.action, decision.wanted) {
-            (Action::Hold, None) => match guards.iter().find(|hit| is_alarming(hit.name)) {
-                Some(hit) => format!("nothing is done: {}", in_words(hit)),
-                None => "nothing to do".into(),
-            },
+            (Action::Hold, None) => unsettled.unwrap_or("nothing to do").into(),
             (Action::Hold, Some(kind)) => {
                 format!("would {} ({}), held by {}", verb(kind), decision.because.join("; "), held_by(decision))
             }

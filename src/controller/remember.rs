@@ -25,6 +25,9 @@ use super::{Controller, Eyes, Parts, picture, standing};
 /// Past operations from which lead time and speed are learnt.
 const LEARN_FROM: usize = 50;
 
+/// The name under which the journal has that the provider has listed nodes.
+const HAS_LISTED: &str = "has_listed";
+
 impl Controller {
     /// The controller as it stood when it was last stopped, however that came about.
     pub(super) async fn remembering(parts: Parts) -> Result<Controller, JournalError> {
@@ -46,6 +49,7 @@ impl Controller {
         let saved_mode: Option<SavedMode> = load(journal.as_ref(), &config, "mode").await?;
         let memory: Option<Memory> = load(journal.as_ref(), &config, "memory").await?;
         let maintenance: Option<BTreeMap<NodeId, Timestamp>> = load(journal.as_ref(), &config, "maintenance").await?;
+        let has_listed: Option<bool> = load(journal.as_ref(), &config, HAS_LISTED).await?;
         let mode = saved_mode.map_or(first_mode, |saved| saved.mode);
         let now = eyes.clock.now();
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
@@ -68,11 +72,15 @@ impl Controller {
             maintenance: maintenance.unwrap_or_default(),
             experience: Experience::default(),
             machines: Vec::new(),
+            has_listed: has_listed.unwrap_or_default(),
             world: None,
             decision: None,
             operation: None,
             last_operation: None,
-            looking: false,
+            ended: 0,
+            looking: None,
+            waiting: Vec::new(),
+            journal_trouble: None,
             config,
         };
         controller.recall_operations().await?;
@@ -89,6 +97,7 @@ impl Controller {
             self.telemetry.operation_remembered(operation);
             self.learn(operation);
         }
+        self.catch_up(&past).await?;
         if let Some(open) = self.journal.open_operation(&self.pool).await? {
             let at = self.eyes.clock.now();
             let summary = format!("{} {} is taken up again after a restart", open.kind.as_str(), open.id);
@@ -100,6 +109,31 @@ impl Controller {
             self.operation = Some(open);
         }
         Ok(())
+    }
+
+    /// Takes in the ends that the journal has and the memory has not: the process died between the two, and the cooldown,
+    /// the pause after a failure and the hold after a manual operation would be forgotten.
+    async fn catch_up(&mut self, past: &[Operation]) -> Result<(), JournalError> {
+        let mut missed: Vec<&Operation> = past.iter().filter(|o| !self.memory.knows_end_of(o)).collect();
+        missed.sort_by_key(|o| o.decision);
+        for operation in &missed {
+            self.memory.operation_ended(operation, operation.ended_at.unwrap_or(operation.updated_at));
+        }
+        if missed.is_empty() {
+            return Ok(());
+        }
+        self.journal.save(&self.pool, "memory", &json!(self.memory), None).await
+    }
+
+    /// Remembers that the provider has listed nodes.
+    pub(super) async fn note_list(&mut self) {
+        if self.has_listed || self.machines.is_empty() {
+            return;
+        }
+        match self.journal.save(&self.pool, HAS_LISTED, &json!(true), None).await {
+            Ok(()) => self.has_listed = true,
+            Err(error) => self.telemetry.journal_error(&error), // tried again at the next check
+        }
     }
 
     /// Lead time of a scale-up, and speed of its moves.
@@ -205,6 +239,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         conditions: Vec::new(),
         decision: None,
         guards: Vec::new(),
+        guards_against: BTreeMap::new(),
         operation: None,
         last_operation: None,
         cooldowns: Default::default(),
@@ -213,7 +248,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         nodes_wanted: 0,
         store: StoreHealth::default(),
         needs_human: Vec::new(),
-        headline: picture::headline(mode, 0, 0, &[], None, None),
+        headline: picture::headline(mode, 0, 0, None, None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
     }

@@ -1,6 +1,7 @@
 //! Asked by the operator before it begins, and again before what cannot be taken back: does the decision still stand?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -9,6 +10,9 @@ use crate::model::{Kind, NodeState, Operation, PoolView};
 use crate::operate::runner::Standing;
 
 use super::StopFile;
+
+/// How often it is asked whether the first look is done.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers from the pool's last picture.
 pub struct Picture {
@@ -19,20 +23,33 @@ pub struct Picture {
 #[async_trait]
 impl Standing for Picture {
     async fn still_stands(&self, operation: &Operation) -> Result<(), String> {
-        if (self.stop_file)() {
-            return Err("a STOP file lies in the storage path".into());
-        }
         match operation.kind {
-            Kind::ScaleDown => may_lose(&self.view.load(), operation),
+            Kind::ScaleDown => may_lose(self.seen().await.as_ref(), operation),
             Kind::ScaleUp | Kind::Replace | Kind::Rebalance => Ok(()),
+        }
+    }
+
+    fn forbidden(&self) -> bool {
+        (self.stop_file)()
+    }
+}
+
+impl Picture {
+    /// The last picture; right after a start, the first that shows anything: every look comes to an end.
+    async fn seen(&self) -> Arc<PoolView> {
+        loop {
+            let view = self.view.load_full();
+            if view.seen.is_some() {
+                return view;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
 
 /// Whether the pool can do with one node fewer as it looks now.
 fn may_lose(view: &PoolView, operation: &Operation) -> Result<(), String> {
-    // Before the first check after a restart nothing is known; the operation's own reads and proof decide alone then.
-    let Some(seen) = &view.seen else { return Ok(()) };
+    let Some(seen) = &view.seen else { return Err("the pool was not looked at yet".into()) };
     let stays = |n: &&crate::model::NodeSeen| {
         !operation.nodes.contains(&n.id) && matches!(n.state, NodeState::Serving | NodeState::Joining)
     };

@@ -27,6 +27,8 @@ pub struct Memory {
     /// Of the last decision; ids count up per pool over all restarts.
     pub(super) last_decision: u64,
     pub(super) ends: Ends,
+    /// The decision behind the last operation whose end was taken in: counts up, whatever the clock does.
+    ended: u64,
     pub(super) breaker: Breaker,
     /// The last manual scale-up or scale-down that was not cancelled, and when it ended.
     pub(super) manual: Option<(Kind, Timestamp)>,
@@ -100,6 +102,7 @@ impl Memory {
     /// An operation has ended, in whatever way: cooldowns, breaker, manual hold; all streaks start over.
     pub fn operation_ended(&mut self, operation: &Operation, now: Timestamp) {
         use OperationState::{Failed, Partial, Succeeded};
+        self.ended = self.ended.max(operation.decision.unwrap_or(0));
         let (kind, state) = (operation.kind, operation.state);
         let kept = matches!(state, Succeeded | Partial);
         self.ends.ended(kind, kept, now);
@@ -119,6 +122,11 @@ impl Memory {
             self.replaced.insert(node);
         }
         self.recent.streaks.clear();
+    }
+
+    /// Whether the end of this operation was taken in: a crash between its end and the writing of this memory loses that.
+    pub fn knows_end_of(&self, operation: &Operation) -> bool {
+        operation.decision.is_some_and(|decision| decision <= self.ended)
     }
 
     /// The open operation has become blocked: a step's outcome stays unknown.

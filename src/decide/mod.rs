@@ -18,6 +18,7 @@ mod triggers;
 mod victim;
 mod words;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
@@ -127,10 +128,24 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
 pub fn guards_now(policy: &Policy, memory: &Memory, now: &Situation) -> Vec<GuardHit> {
     let roster = Roster::of(now, memory.replaced());
     let look = Look { policy, memory, now, roster: &roster, conditions: &[] };
-    let up = Wish::new(Kind::ScaleUp, Trigger::Threshold, Vec::new());
-    let victim = victim::choose(now, &roster, None);
-    let down = Wish { victim, ..Wish::new(Kind::ScaleDown, Trigger::Threshold, Vec::new()) };
-    guards::holding(&look, &[up, down])
+    guards::holding(&look, &[Kind::ScaleUp, Kind::ScaleDown].map(|kind| supposed(kind, &look)))
+}
+
+/// For each kind of change but a replacement, the guards that hold against it now.
+pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTreeMap<Kind, Vec<GuardHit>> {
+    let roster = Roster::of(now, memory.replaced());
+    let look = Look { policy, memory, now, roster: &roster, conditions: &[] };
+    let kinds = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
+    kinds.into_iter().map(|kind| (kind, guards::against(&Case { look: &look, wish: &supposed(kind, &look) }))).collect()
+}
+
+/// A wish that nobody has, to ask what would stand against it.
+fn supposed<'a>(kind: Kind, look: &Look<'a>) -> Wish<'a> {
+    let wish = Wish::new(kind, Trigger::Threshold, Vec::new());
+    match kind {
+        Kind::ScaleDown => Wish { victim: victim::choose(look.now, look.roster, None), ..wish },
+        _ => wish,
+    }
 }
 
 /// Whether a decision to hold asks for the running operation to be cancelled in its favour: only that operation is in the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Condition, Cooldowns, Decision, GuardHit, Mode, NodeId, Observation, Operation, Outlook, PoolName,
+    Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, Outlook, PoolName,
     ScalingThresholds, Timestamp,
 };
 
@@ -28,6 +28,8 @@ pub struct PoolView {
     pub decision: Option<Decision>,
     /// The guards that hold now, each with what it binds.
     pub guards: Vec<GuardHit>,
+    /// The same for each kind of change that a plan can be asked for.
+    pub guards_against: BTreeMap<Kind, Vec<GuardHit>>,
     pub operation: Option<Operation>,
     /// The last operation that ended.
     pub last_operation: Option<Operation>,

@@ -14,7 +14,7 @@ mod moves;
 mod work;
 
 #[cfg(test)]
-mod fakes;
+pub mod fakes;
 #[cfg(test)]
 mod stories;
 
@@ -64,6 +64,9 @@ pub trait Standing: Send + Sync {
     /// # Errors
     /// Why not, in words; the operation is then taken back.
     async fn still_stands(&self, operation: &Operation) -> Result<(), String>;
+
+    /// Whether everything is forbidden just now, going on and taking back included. The operation then waits as it is.
+    fn forbidden(&self) -> bool;
 }
 
 /// What the runner tells the controller. Each carries the operation as it then is in the journal.
@@ -121,6 +124,15 @@ impl Operator {
         reports: mpsc::UnboundedSender<Report>,
     ) -> Operator {
         Operator { hands, pace, standing, reports, running: None }
+    }
+
+    /// The pace of the operations that begin from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
+    pub fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Writes the operation down and starts it. `key` is the request's idempotency key.

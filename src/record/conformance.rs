@@ -127,6 +127,10 @@ async fn decisions(journal: &dyn Journal) {
     assert_eq!(journal.decision(&pool(), 3).await.expect("readable"), Some(decision(3)));
     assert_eq!(journal.decision(&pool(), 30).await.expect("readable"), None);
     assert_eq!(journal.load(&pool(), "memory").await.expect("readable"), Some(json!({"streak": 5})));
+
+    let much_later = 3 + DECISIONS_KEPT;
+    journal.decided(&pool(), &decision(much_later), &json!({"streak": 6}), None).await.expect("writable");
+    assert_eq!(ids(journal.decisions(&pool(), 9, None).await.expect("readable")), [much_later, 5, 4]);
 }
 
 async fn operations(journal: &dyn Journal) {

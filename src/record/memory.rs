@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::rollup::{self, Cell};
-use super::{Entry, HistoryQuery, Journal, JournalError, KEY_KEPT};
+use super::{DECISIONS_KEPT, Entry, HistoryQuery, Journal, JournalError, KEY_KEPT};
 use crate::model::{Decision, HistoryItem, Observation, Operation, OperationId, PoolName, Step, Timestamp};
 
 /// One start's hold on a journal in memory.
@@ -97,6 +97,8 @@ impl Journal for MemoryJournal {
     ) -> Result<(), JournalError> {
         let mut kept = self.write()?;
         kept.decisions.insert((pool.clone(), decision.id), decision.clone());
+        let oldest = (decision.id + 1).saturating_sub(DECISIONS_KEPT);
+        kept.decisions.retain(|(of, id), _| of != pool || *id >= oldest);
         kept.states.insert((pool.clone(), "memory".into()), memory.clone());
         kept.audit(entry);
         Ok(())

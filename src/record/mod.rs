@@ -21,6 +21,9 @@ pub use sqlite::{OpenReport, SqliteJournal};
 /// How long an idempotency key of a request is remembered.
 pub const KEY_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
+/// So many decisions of each pool are kept in full, the newest. What changed or acted stays in the audit trail for good.
+pub const DECISIONS_KEPT: u64 = 10_000;
+
 /// Why the journal did not take or give something.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JournalError {

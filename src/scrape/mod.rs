@@ -85,9 +85,11 @@ impl Sources {
     /// All pages of a node at once. Its health is told by the first alone.
     async fn node(&self, target: &Target, interval: Duration, clock: &dyn Clock) -> NodeSample {
         let (at, began) = (clock.now(), tokio::time::Instant::now());
-        let deadline = began + self.settings.timeout;
+        // The interval may have been set below the timeout while running: a look still ends before the next one.
+        let timeout = self.settings.timeout.min(interval);
+        let deadline = began + timeout;
         let pages = self.settings.pages.iter().map(|page| async move {
-            let fetched = fetch::fetch(&self.client, &target.address, page, self.settings.timeout, deadline).await;
+            let fetched = fetch::fetch(&self.client, &target.address, page, timeout, deadline).await;
             (fetched.answer, read(fetched, page, Freshness::two(interval, clock.now())))
         });
         let mut answer = None;

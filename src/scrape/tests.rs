@@ -255,3 +255,13 @@ fn what_a_format_cannot_give_is_refused() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_look_ends_before_the_next_one_also_when_the_interval_was_shortened_while_running() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap(); // takes connections and says nothing
+    let targets = [Target { id: NodeId::new("n1").unwrap(), address: silent.local_addr().unwrap().to_string() }];
+    let sources = sources(vec![page("/metrics", &[(Signal::Cpu, "cpu")])], Duration::from_secs(60));
+    let look = sources.collect(&targets, Duration::from_millis(50), &SystemClock);
+    let samples = tokio::time::timeout(Duration::from_secs(20), look).await.expect("it waits for the timeout");
+    assert_eq!(samples[0].answer, Answer::None);
+}

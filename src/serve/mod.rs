@@ -7,7 +7,7 @@ mod changes;
 mod input;
 mod layers;
 mod listen;
-mod plan;
+pub(crate) mod plan;
 mod problem;
 mod reads;
 mod routes;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::{Forecast, Guard, GuardHit, Kind, PoolView};
+use crate::model::{Forecast, Kind, PoolView};
 
 /// The kinds that `plan` answers for.
 pub const KINDS: [Kind; 3] = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
@@ -15,7 +15,7 @@ pub fn plan(view: &PoolView, kind: Kind) -> Value {
         _ => moved(&view.outlook.rebalance),
     };
     plan["kind"] = json!(kind);
-    plan["guards"] = json!(view.guards.iter().filter(|g| binds(g, kind, view)).collect::<Vec<_>>());
+    plan["guards"] = json!(view.guards_against.get(&kind).map_or(&[][..], Vec::as_slice));
     plan
 }
 
@@ -41,16 +41,4 @@ fn scale_down(view: &PoolView) -> Value {
     });
     plan["candidates"] = candidates.collect();
     plan
-}
-
-/// Whether a guard that holds can have a say on this kind at all; a cooldown has its direction.
-fn binds(hit: &GuardHit, kind: Kind, view: &PoolView) -> bool {
-    match (hit.name, kind) {
-        (Guard::MinNodes | Guard::VictimFixed | Guard::MissingData, kind) => kind == Kind::ScaleDown,
-        (Guard::MaxNodes, kind) => kind == Kind::ScaleUp,
-        (Guard::Projection | Guard::DataMoving | Guard::UnhealthyNodes, kind) => kind != Kind::ScaleUp,
-        (Guard::Cooldown, Kind::ScaleUp) => !view.cooldowns.scale_up.is_zero(),
-        (Guard::Cooldown, Kind::ScaleDown) => !view.cooldowns.scale_down.is_zero(),
-        _ => true,
-    }
 }

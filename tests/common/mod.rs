@@ -1,6 +1,7 @@
 //! A real vecscale process for tests: own temporary directory, free ports, gone when dropped, and talkative when it fails.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod before;
 pub mod platform;
 
 use std::fs;
@@ -17,6 +18,8 @@ pub const VECSCALE: &str = env!("CARGO_BIN_EXE_vecscale");
 pub struct World {
     pub dir: tempfile::TempDir,
     pub args: Vec<String>,
+    /// What is started: vecscale, or a program that becomes it (`exec`) and its arguments.
+    pub program: Vec<String>,
     child: Option<Child>,
     pub url: String,
     starts: u32,
@@ -27,7 +30,7 @@ impl World {
     pub fn new(config: &str) -> World {
         let dir = tempfile::Builder::new().prefix("vecscale-test-").tempdir().expect("a temporary directory");
         fs::write(dir.path().join("config.yaml"), config).expect("writing the configuration");
-        World { dir, args: Vec::new(), child: None, url: String::new(), starts: 0 }
+        World { dir, args: Vec::new(), program: vec![VECSCALE.into()], child: None, url: String::new(), starts: 0 }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -70,8 +73,9 @@ impl World {
 
     /// `vecscale run` with this world's configuration and storage.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(VECSCALE);
+        let mut command = Command::new(&self.program[0]);
         command
+            .args(&self.program[1..])
             .arg("run")
             .arg(format!("--config.file={}", self.path("config.yaml").display()))
             .arg(format!("--storage.path={}", self.storage().display()))
@@ -226,7 +230,7 @@ autoscaling: {mode: active}
 pools:
   - name: default
     thresholds: {health_check_interval: 1, scale_up_cooldown: 0, scale_down_cooldown: 0, THRESHOLDS}
-    provider: {type: process, nodes: 3, cpu_cores: 0.2, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
+    provider: {type: process, nodes: 3, cpu_cores: 0.25, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
     datastore: {type: vectornode}
 ";
 

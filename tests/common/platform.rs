@@ -21,9 +21,24 @@ pub struct Load {
     pub searches_per_second: f64,
 }
 
+/// How the nodes answer for their page.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Page {
+    Whole,
+    /// Something else than statistics, with a number where the page has one.
+    Garbage,
+    /// The head promises more than comes.
+    Half,
+    /// The connection is closed without a word.
+    Nothing,
+    /// The connection stays open without a word.
+    Silence,
+}
+
 pub struct Platform {
     pub dir: PathBuf,
     pub load: Arc<Mutex<Load>>,
+    pub page: Arc<Mutex<Page>>,
     pub port: u16,
 }
 
@@ -33,8 +48,9 @@ impl Platform {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let load = Arc::new(Mutex::new(load));
-        tokio::spawn(answer(listener, load.clone()));
-        let platform = Platform { dir: dir.to_path_buf(), load, port };
+        let page = Arc::new(Mutex::new(Page::Whole));
+        tokio::spawn(answer(listener, load.clone(), page.clone()));
+        let platform = Platform { dir: dir.to_path_buf(), load, page, port };
         for folder in ["nodes", "running"] {
             fs::create_dir_all(dir.join(folder)).expect("a folder");
         }
@@ -102,6 +118,13 @@ printf ']}'
         );
     }
 
+    /// Puts another script in the place of `create`, `destroy` or `list`, in one go: it may be started at any moment.
+    pub fn replace(&self, name: &str, text: &str) {
+        let fresh = self.dir.join(format!("{name}.new"));
+        script(&fresh, text);
+        fs::rename(fresh, self.dir.join(name)).expect("the script in its place");
+    }
+
     /// A configuration of one pool over this platform, with one check a second.
     pub fn config(&self, thresholds: &str) -> String {
         let dir = self.dir.display();
@@ -152,9 +175,10 @@ pools:
     }
 }
 
-async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>) {
+async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
     let began = Instant::now();
     let mut searches = (0.0, began);
+    let mut kept_waiting = Vec::new();
     while let Ok((mut stream, _)) = listener.accept().await {
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await;
@@ -165,7 +189,21 @@ async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>) {
             "my_cpu_ratio{{core=\"all\"}} {}\nmy_memory_ratio {}\nmy_disk_ratio 0.2\nmy_searches_total {}\n",
             now.cpu, now.memory, searches.0
         );
+        let behaviour = *behaviour.lock().expect("no panic while held");
+        let (body, promised) = match behaviour {
+            Page::Whole => (page.clone(), page.len()),
+            Page::Garbage => {
+                let garbage = format!("<html>{page}my_cpu_ratio{{core=\"all\"}} lots");
+                (garbage.clone(), garbage.len())
+            }
+            Page::Half => (page.clone(), 2 * page.len()),
+            Page::Nothing => continue,
+            Page::Silence => {
+                kept_waiting.push(stream);
+                continue;
+            }
+        };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\nconnection: close\r\n";
-        let _ = stream.write_all(format!("{head}content-length: {}\r\n\r\n{page}", page.len()).as_bytes()).await;
+        let _ = stream.write_all(format!("{head}content-length: {promised}\r\n\r\n{body}").as_bytes()).await;
     }
 }

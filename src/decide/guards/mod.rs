@@ -174,6 +174,11 @@ pub fn judge(case: &Case) -> Verdict {
     verdict
 }
 
+/// Every guard that holds against the wish, whether or not it would block it.
+pub fn against(case: &Case) -> Vec<GuardHit> {
+    TABLE.iter().filter_map(|row| row.hit(case)).collect()
+}
+
 /// Every guard that holds against any of the wishes, whether or not it would block; each says which it concerns.
 pub fn holding(look: &Look, wishes: &[Wish]) -> Vec<GuardHit> {
     let mut all = Vec::new();

@@ -68,6 +68,7 @@ impl Run {
             if tries >= self.attempts() {
                 return self.give_up(i, clean, why).await;
             }
+            self.until_allowed().await?;
             if let Err(no) = self.may_act(i).await? {
                 return self.give_up(i, clean, no).await;
             }

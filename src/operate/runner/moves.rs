@@ -132,6 +132,7 @@ impl Run {
                 if tries >= ATTEMPTS {
                     return self.fail_step(i, why).await;
                 }
+                self.until_allowed().await?;
                 tries += 1;
                 self.begin_step(i).await?;
                 let call = self.call(i);

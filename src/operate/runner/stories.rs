@@ -1,6 +1,7 @@
 //! Whole operations over a fake world, in paused time: what happens when all goes well, when each step fails, and when
 //! the controller dies at any instant.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,12 +23,16 @@ const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 /// Says yes until told otherwise.
 #[derive(Default)]
-struct Stands(Mutex<Option<String>>);
+struct Stands(Mutex<Option<String>>, AtomicBool);
 
 #[async_trait]
 impl Standing for Stands {
     async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
         self.0.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn forbidden(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
@@ -615,4 +620,29 @@ async fn an_undo_survives_death_at_any_instant() {
         story
     };
     dies_everywhere("undone down", refused, down(), false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_everything_is_forbidden_nothing_more_is_done_and_afterwards_it_goes_on() {
+    let day = Duration::from_secs(24 * 3600);
+    for at in 1.. {
+        let mut story = Story::of(World::new(4, SHARDS, 2));
+        story.begin(Action::ScaleDown { node: node(4), target: 3 }).await;
+        // Forbidden once the world has been changed `at` times.
+        while story.world.ledger().len() < at && story.journal.open_operation(&"p".into()).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        story.standing.1.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(1)).await; // what was asked just before is asked
+        let (done, over) = (story.world.ledger(), story.journal.open_operation(&"p".into()).await.unwrap().is_none());
+        tokio::time::sleep(day).await;
+        assert_eq!(story.world.ledger(), done, "went on after {at} effects");
+        story.standing.1.store(false, Ordering::Relaxed);
+        assert_eq!(story.end().await.state, OperationState::Succeeded, "stopped after {at} effects");
+        story.world.check(SHARDS).unwrap();
+        if over {
+            assert!(at > 3, "{done:?}");
+            break;
+        }
+    }
 }

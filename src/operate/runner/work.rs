@@ -77,6 +77,7 @@ impl Run {
 
     /// The next step, or the end.
     async fn forward(&mut self) -> Result<(), Halt> {
+        self.until_allowed().await?;
         self.note_cancel().await?;
         let Some(i) = self.next_step(|_, step| !matches!(step.action, StepAction::Move(_))) else {
             return self.finish(OperationState::Succeeded, self.summary()).await;
@@ -318,6 +319,17 @@ impl Run {
     pub(super) async fn rest(&mut self, time: Duration) -> Result<(), Halt> {
         self.unless_stopped(tokio::time::sleep(time)).await?;
         self.note_cancel().await
+    }
+
+    /// Waits while everything is forbidden.
+    pub(super) async fn until_allowed(&mut self) -> Result<(), Halt> {
+        if self.standing.forbidden() {
+            tracing::warn!(operation = %self.operation.id, "a STOP file lies in the storage path: the operation waits");
+        }
+        while self.standing.forbidden() {
+            self.rest(self.pace.probe).await?;
+        }
+        Ok(())
     }
 
     async fn note_cancel(&mut self) -> Result<(), Halt> {

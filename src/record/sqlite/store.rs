@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::model::{Decision, HistoryItem, Operation, OperationId, PoolName, Step, Timestamp};
 use crate::record::rollup::{self, Cell};
-use crate::record::{Entry, HistoryQuery, JournalError, KEY_KEPT};
+use crate::record::{DECISIONS_KEPT, Entry, HistoryQuery, JournalError, KEY_KEPT};
 
 pub struct Store {
     connection: Connection,
@@ -156,6 +156,8 @@ impl Store {
                  ON CONFLICT (pool, id) DO UPDATE SET at = excluded.at, body = excluded.body",
                 params![pool, decision.id as i64, decision.at.millis(), written(decision)?],
             )?;
+            let oldest = (decision.id + 1).saturating_sub(DECISIONS_KEPT);
+            transaction.execute("DELETE FROM decision WHERE pool = ? AND id < ?", params![pool, oldest as i64])?;
             put_state(transaction, pool, "memory", memory)?;
             audit(transaction, entry)
         })
