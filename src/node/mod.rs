@@ -6,7 +6,7 @@
 //!
 //! Who decides what: the *map* ([`map`]) says which node holds what. The datastore driver in the controller is its only
 //! writer; nodes vote on it ([`cell`]) and act on what a majority has accepted. What only the writer can do, a node
-//! wishes for ([`wishes`]). The first active replica of a shard, its primary, orders writes ([`write`]) and keeps the
+//! wishes for ([`wishes`]). The first active replica of a shard, its primary, orders writes ([`mod@write`]) and keeps the
 //! other replicas the same ([`keep`]): that is also how a shard moves.
 //!
 //! Absent on purpose: consensus among nodes, filters, other distances, indexes, snapshots, authentication (keep nodes
