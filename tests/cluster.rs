@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{COLLECTION, EMBEDDED, Vectors, World, addresses, is_vector_of, signal, vector_of};
+use rustix::process::Signal;
 use serde_json::Value;
 use vecscale::node::client::Client;
 
@@ -142,7 +143,7 @@ async fn two_of_three_nodes_killed_starts_nothing_and_says_why() {
     world.start().await;
     nodes(&world, 3).await;
     for pid in world.node_pids().into_iter().take(2) {
-        signal(pid, "KILL");
+        signal(pid, Signal::KILL);
     }
     let status = world
         .until("partition_suspected", WAIT, async |w: &World| {
@@ -162,7 +163,7 @@ async fn all_nodes_silent_starts_nothing_and_says_why() {
     nodes(&world, 3).await;
     let pids = world.node_pids();
     for &pid in &pids {
-        signal(pid, "STOP");
+        signal(pid, Signal::STOP);
     }
     world
         .until("partition_suspected", WAIT, async |w: &World| {
@@ -172,7 +173,7 @@ async fn all_nodes_silent_starts_nothing_and_says_why() {
         .await;
     nothing_happens(&world).await;
     for &pid in &pids {
-        signal(pid, "CONT");
+        signal(pid, Signal::CONT);
     }
     nodes(&world, 3).await;
 }

@@ -1,9 +1,12 @@
 //! The `process` provider with real processes.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::promtool_has_nothing_to_say;
 use vecscale::model::*;
 use vecscale::node::client::Client;
 use vecscale::node::lock::{Holder, ProcessName, holder, start_of};
@@ -193,17 +196,5 @@ async fn the_metrics_page_is_a_real_one() {
         assert!(value.is_finite(), "{line}");
     }
     provider.stop_all().await.unwrap();
-    // The judge of pages, where it is installed.
-    let Ok(mut promtool) = std::process::Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-    else {
-        return;
-    };
-    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes()).unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}\n{text}");
+    promtool_has_nothing_to_say(&text);
 }

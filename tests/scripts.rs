@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::World;
 use common::platform::{Load, Platform};
+use common::{World, promtool_has_nothing_to_say};
 
 const WAIT: Duration = Duration::from_secs(60);
 const CALM: Load = Load { cpu: 0.5, memory: 0.5, searches_per_second: 50.0 };
@@ -41,6 +41,8 @@ async fn load_grows_and_falls_and_the_scripts_are_called_once_each() {
     assert!(platform.effects("made").values().all(|&n| n == 1), "{:#?}", platform.ledger());
     assert!(platform.effects("removed").values().all(|&n| n == 1), "{:#?}", platform.ledger());
     assert!(!platform.ledger().iter().any(|l| l.starts_with("concurrent")), "{:#?}", platform.ledger());
+
+    promtool_has_nothing_to_say(&world.try_get("/metrics").await.expect("the page"));
 
     // At the minimum with nothing but lows: it says why nothing happens.
     let why = world
