@@ -6,6 +6,7 @@ mod overrides;
 mod picture;
 mod remember;
 mod roster;
+mod show;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -484,80 +485,6 @@ impl Controller {
             Ok(Some(decision)) => decision.triggered_at(self.interval()),
             _ => operation.started_at, // a later instant only makes a KPI look better than it was
         }
-    }
-
-    /// Publishes the pool as it stands.
-    fn show(&mut self) {
-        let now = self.eyes.clock.now();
-        let policy = self.policy();
-        let world = self.world.as_ref();
-        let inventory = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
-        let trouble = picture::Trouble {
-            journal: self.journal_trouble.as_deref(),
-            provider: world.and_then(|w| w.provider_silent.as_deref()),
-            store: world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str),
-        };
-        let unexplained = inventory.map(|i| roster::unexplained(&self.machines, i, self.known())).unwrap_or_default();
-        let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
-        let operation = self.operation.as_ref();
-        let decision = self.decision.as_ref();
-        let situation = world.map(|w| self.situation(w, None));
-        let guards = situation.map(|s| decide::guards_now(&policy, &self.memory, &s)).unwrap_or_default();
-        let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
-        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained);
-        let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
-        self.view.store(Arc::new(PoolView {
-            pool: self.pool.clone(),
-            at: now,
-            mode: self.mode,
-            stop_file: (self.stop_file)(),
-            seen: world.map(|w| Observation::clone(&w.seen)),
-            thresholds: policy.thresholds,
-            sources: self.settings.sources(),
-            conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
-            decision: self.decision.clone(),
-            guards,
-            operation: self.operation.clone(),
-            last_operation: self.last_operation.clone(),
-            cooldowns: decide::cooldowns(&policy, &self.memory, now),
-            outlook: world.map(|w| w.outlook.clone()).unwrap_or_default(),
-            desired_nodes: self.desired_nodes(),
-            nodes_wanted: self.nodes_wanted(),
-            store: picture::store_health(inventory),
-            headline: picture::headline(
-                self.mode,
-                counted(|seen| seen.nodes.len()),
-                counted(Observation::healthy_nodes),
-                decision,
-                operation,
-                unsettled.as_deref(),
-            ),
-            guards_against,
-            needs_human,
-            unexplained,
-            maintenance: self.maintenance.clone(),
-        }));
-    }
-
-    /// The node count aimed at: of the open operation, else the nodes that count.
-    fn desired_nodes(&self) -> u32 {
-        let Some(world) = &self.world else { return 0 };
-        let counting = world.seen.nodes.iter().filter(|n| n.state != NodeState::Lost).count() as u32;
-        match self.operation.as_ref().map(|o| (o.kind, o.state, &o.nodes)) {
-            Some((Kind::ScaleUp, OperationState::Running, new)) => {
-                counting + new.iter().filter(|id| world.seen.node(id).is_none()).count() as u32
-            }
-            Some((Kind::ScaleDown, OperationState::Running, gone)) => {
-                counting.saturating_sub(gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32)
-            }
-            _ => counting,
-        }
-    }
-
-    /// Nodes that a person should add, with a provider that cannot.
-    fn nodes_wanted(&self) -> u32 {
-        let wants_up = self.decision.as_ref().is_some_and(|d| d.wanted == Some(Kind::ScaleUp));
-        u32::from(wants_up && !self.can_change())
     }
 }
 
