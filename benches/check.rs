@@ -1,11 +1,12 @@
-//! One check of a pool over pages in memory: pages -> samples -> window -> observation. Each node has its own page with
+//! One check of a pool over pages in memory: pages -> samples -> window -> observation -> decision. Each node has its own page with
 //! all seven signals, and the page of a node_exporter beside it in the second group.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use vecscale::model::{Answer, NodeId, NodeSample, NodeState, Profile, ScalingThresholds, Signal, Timestamp};
+use vecscale::decide::{Memory, Outcome, Policy, ProviderFacts, Situation, Store, decide};
+use vecscale::model::{Answer, Mode, NodeId, NodeSample, NodeState, Outlook, Profile, Signal, Timestamp};
 use vecscale::observe::{ObserveSettings, RosterEntry, Window, aggregate};
 use vecscale::scrape::exposition::Dialect;
 use vecscale::scrape::extract::{Freshness, from_text};
@@ -43,7 +44,7 @@ fn check(criterion: &mut Criterion) {
 
 fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>) {
     let settings = ObserveSettings::new("p".into(), Signal::BUILT_IN.to_vec(), false);
-    let thresholds = ScalingThresholds::of(Profile::Default);
+    let (policy, outlook) = (Policy::of(Profile::Default), Outlook::default());
     let (own, also) = (preset("vectornode").expect("a preset"), preset("node_exporter").expect("a preset"));
     let roster: Vec<RosterEntry> = (0..nodes)
         .map(|i| RosterEntry {
@@ -53,7 +54,7 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
             state: NodeState::Serving,
         })
         .collect();
-    let look = |window: &mut Window, check: usize| {
+    let look = |window: &mut Window, memory: &Memory, check: usize| {
         let (page, at) = (own_page(check), Timestamp::from_millis(check as i64 * 30_000));
         let samples = roster.iter().map(|entry| {
             let mut signals = from_text(page.as_bytes(), Dialect::Text, &own, Freshness::any(at));
@@ -65,11 +66,30 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
         });
         let samples = samples.collect();
         window.push(&settings, &roster, samples, None);
-        aggregate(&settings, &thresholds, window, &roster, None, at)
+        let seen = aggregate(&settings, &policy.thresholds, window, &roster, None, at);
+        let provider = ProviderFacts {
+            can_change: true,
+            can_replace: false,
+            only_victim: None,
+            machines: None,
+            timeout: Duration::from_secs(900),
+        };
+        let situation = Situation {
+            seen: &seen,
+            mode: Mode::Active,
+            stop_file: false,
+            operation: None,
+            request: None,
+            store: Store::None,
+            provider,
+            outlook: &outlook,
+            lead_times: &[],
+        };
+        decide(&policy, memory, &situation)
     };
     let mut before = Window::default();
-    look(&mut before, 1);
-    bench.iter_batched_ref(|| before.clone(), |window| black_box(look(window, 2)), BatchSize::LargeInput);
+    let Outcome { memory, .. } = look(&mut before, &Memory::default(), 1);
+    bench.iter_batched_ref(|| before.clone(), |window| black_box(look(window, &memory, 2)), BatchSize::LargeInput);
 }
 
 criterion_group!(benches, check);
