@@ -139,7 +139,7 @@ impl Controller {
     /// Lead time of a scale-up, and speed of its moves.
     pub(super) fn learn(&mut self, operation: &Operation) {
         if operation.kind == Kind::ScaleUp && operation.state == OperationState::Succeeded {
-            self.experience.lead_times.extend(lead_time(operation));
+            self.experience.lead_times.extend(operation.lead_time());
             let surplus = self.experience.lead_times.len().saturating_sub(LEARN_FROM);
             self.experience.lead_times.drain(..surplus);
         }
@@ -208,12 +208,6 @@ async fn load<T: DeserializeOwned>(
     serde_json::from_value(value).map(Some).map_err(|error| {
         JournalError::Unreadable(format!("the saved {name} of pool {} is not understood: {error}", config.name))
     })
-}
-
-/// Creation asked for until the operation ended.
-fn lead_time(operation: &Operation) -> Option<Duration> {
-    let created = operation.steps.iter().find(|s| matches!(s.action, StepAction::Create { .. }))?;
-    Some(operation.ended_at?.since(created.started_at?))
 }
 
 /// Bytes per second of the operation's moves; `None` if it moved nothing.

@@ -65,6 +65,15 @@ impl Operation {
         }
     }
 
+    /// From asking for the first node until all serve with their shards: only the quiet at the end is left then. `None`
+    /// while that has not come, and for an operation that makes no node.
+    pub fn lead_time(&self) -> Option<Duration> {
+        let done = |s: &&Step| matches!(s.action, StepAction::Create { .. }) && s.state == StepState::Done;
+        let asked = self.steps.iter().filter(done).filter_map(|s| s.started_at).min()?;
+        let settling = self.steps.iter().find(|s| s.action == StepAction::Settle)?;
+        Some(settling.started_at?.since(asked))
+    }
+
     /// The step that is under way, else the one that comes next, else the last, with its place counted from 1; `None`
     /// without steps.
     pub fn current_step(&self) -> Option<(usize, &Step)> {
@@ -151,65 +160,38 @@ pub enum StepAction {
     /// The decision still stands: read anew, refuse what is no longer safe.
     Validate,
     /// The provider runs a node of this name.
-    Create {
-        node: NodeId,
-    },
+    Create { node: NodeId },
     /// The node is a member, and three probes in a row found it healthy.
-    Join {
-        node: NodeId,
-    },
+    Join { node: NodeId },
     /// The shards are spread over the nodes; moves are steps of their own.
     Rebalance,
     /// Nothing new is placed on the node.
-    Cordon {
-        node: NodeId,
-    },
-    /// Searches go elsewhere (scale-down) or come back (undo).
-    OutOfService {
-        node: NodeId,
-    },
-    InService {
-        node: NodeId,
-    },
+    Cordon { node: NodeId },
     /// Every shard of the node is elsewhere; moves are steps of their own.
-    Drain {
-        node: NodeId,
-    },
+    Drain { node: NodeId },
     /// One shard relocated.
     Move(Move),
     /// Two reads apart say that the node holds nothing; the proof is the output.
-    Prove {
-        node: NodeId,
-    },
+    Prove { node: NodeId },
     /// No longer a member. The point of no return of a scale-down.
-    Leave {
-        node: NodeId,
-    },
+    Leave { node: NodeId },
     /// The provider no longer runs it.
-    Destroy {
-        node: NodeId,
-    },
+    Destroy { node: NodeId },
     /// Undo of a cordon.
-    Uncordon {
-        node: NodeId,
-    },
+    Uncordon { node: NodeId },
     /// Undo of a join: the node, which never held a shard, is no longer a member.
-    Unjoin {
-        node: NodeId,
-    },
+    Unjoin { node: NodeId },
     /// One check of quiet.
     Settle,
 }
 
 impl StepAction {
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 13] = [
         "validate",
         "create",
         "join",
         "rebalance",
         "cordon",
-        "out_of_service",
-        "in_service",
         "drain",
         "move",
         "prove",
@@ -227,8 +209,6 @@ impl StepAction {
             StepAction::Join { .. } => "join",
             StepAction::Rebalance => "rebalance",
             StepAction::Cordon { .. } => "cordon",
-            StepAction::OutOfService { .. } => "out_of_service",
-            StepAction::InService { .. } => "in_service",
             StepAction::Drain { .. } => "drain",
             StepAction::Move(_) => "move",
             StepAction::Prove { .. } => "prove",

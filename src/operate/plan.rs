@@ -38,13 +38,7 @@ impl Deadlines {
             Settle => self.settle,
             // Taking a machine away may take as long as making one.
             Destroy { .. } => self.create.max(self.call),
-            Validate
-            | Cordon { .. }
-            | OutOfService { .. }
-            | InService { .. }
-            | Leave { .. }
-            | Uncordon { .. }
-            | Unjoin { .. } => self.call,
+            Validate | Cordon { .. } | Leave { .. } | Uncordon { .. } | Unjoin { .. } => self.call,
         }
     }
 }

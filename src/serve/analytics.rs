@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Decision, Kind, Operation, OperationState, ScalingThresholds, StepAction, StepState, Timestamp};
+use crate::model::{Decision, Kind, Operation, OperationState, ScalingThresholds, Timestamp};
 
 /// Before and after an operation so much time is compared.
 pub const COMPARED: Duration = Duration::from_secs(3600);
@@ -62,10 +62,10 @@ pub fn analytics(facts: &Facts) -> Value {
         "operations": summary(&operations, facts),
         "by_kind": by_kind,
         "reversals": reversals,
-        "lead_time_seconds": spread(operations.iter().filter_map(|o| lead_time(o)).collect()),
+        "lead_time_seconds": spread(operations.iter().filter_map(|o| Some(o.lead_time()?.as_secs_f64())).collect()),
         "lead_times": operations
             .iter()
-            .filter_map(|o| Some(json!({"operation": o.id, "seconds": lead_time(o)?})))
+            .filter_map(|o| Some(json!({"operation": o.id, "seconds": o.lead_time()?.as_secs_f64()})))
             .collect::<Vec<_>>(),
         "cost": operations.iter().filter(|o| o.ended_at.is_some()).map(|o| cost(o, facts)).collect::<Vec<_>>(),
         "thresholds": LINES.iter().map(|line| (line.threshold.to_string(), line.report(facts, reversals))).collect::<Map<_, _>>(),
@@ -106,15 +106,6 @@ fn response(operation: &Operation, facts: &Facts) -> Option<f64> {
 
 fn decision_of<'a>(operation: &Operation, facts: &'a Facts) -> Option<&'a Decision> {
     facts.decisions.get(&operation.decision?)
-}
-
-/// From asking for a node to its serving.
-fn lead_time(operation: &Operation) -> Option<f64> {
-    let steps = || operation.steps.iter().filter(|s| s.state == StepState::Done);
-    let asked = steps().filter(|s| matches!(s.action, StepAction::Create { .. })).filter_map(|s| s.started_at).min()?;
-    let serving =
-        steps().filter(|s| matches!(s.action, StepAction::InService { .. })).filter_map(|s| s.ended_at).max()?;
-    Some(serving.since(asked).as_secs_f64())
 }
 
 /// Median and 95th percentile (nearest rank) of some numbers.
@@ -266,7 +257,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, Condition, Mode, OperationId, Profile, Step, Trigger};
+    use crate::model::{Action, Condition, Mode, OperationId, Profile, Step, StepAction, StepState, Trigger};
 
     const T0: i64 = 1_764_000_000_000;
 
@@ -293,7 +284,7 @@ mod tests {
         let node = crate::model::NodeId::new("n4").expect("an id");
         let steps = vec![
             step(0, StepAction::Create { node: node.clone() }, from + 5, from + 10),
-            step(1, StepAction::InService { node: node.clone() }, from + 40, from + 65),
+            step(1, StepAction::Settle, from + 65, from + 70),
         ];
         let id = OperationId(format!("op-{from}").into());
         Operation {
