@@ -67,13 +67,8 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
         let samples = samples.collect();
         window.push(&settings, &roster, samples, None);
         let seen = aggregate(&settings, &policy.thresholds, window, &roster, None, at);
-        let provider = ProviderFacts {
-            can_change: true,
-            can_replace: false,
-            only_victim: None,
-            machines: None,
-            timeout: Duration::from_secs(900),
-        };
+        let provider =
+            ProviderFacts { can_change: true, only_victim: None, machines: None, timeout: Duration::from_secs(900) };
         let situation = Situation {
             seen: &seen,
             mode: Mode::Active,

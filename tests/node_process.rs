@@ -108,13 +108,13 @@ async fn creating_twice_makes_one_process_and_destroying_twice_none() {
     let storage = Cleared(tempfile::tempdir().unwrap());
     let path = storage.0.path();
     let (one, other) = (provider(path), provider(path));
-    let (new, call) = (id("new"), call());
+    let (new, call) = (NewNode::named(id("new")), call());
     // Two controllers at once, as when the first hangs: the directory has one process all the same.
-    let made = tokio::join!(one.create(&call, &new, None), other.create(&call, &new, None));
-    let Effect::Done(machine) = one.create(&call, &new, None).await else { panic!("{made:?}") };
+    let made = tokio::join!(one.create(&call, &new), other.create(&call, &new));
+    let Effect::Done(machine) = one.create(&call, &new).await else { panic!("{made:?}") };
     assert!(made.0 == Effect::Done(machine.clone()) || made.1 == Effect::Done(machine.clone()), "{made:?}");
     let running = process(path, "new").unwrap();
-    assert_eq!(one.create(&call, &new, None).await, Effect::Done(machine.clone()));
+    assert_eq!(one.create(&call, &new).await, Effect::Done(machine.clone()));
     assert_eq!(process(path, "new"), Some(running));
     assert_eq!(one.list().await.unwrap(), std::slice::from_ref(&machine));
 
@@ -174,11 +174,11 @@ async fn a_node_that_cannot_start_says_why() {
     let settings = ProcessSettings { cpu_cores: -1.0, ..ProcessSettings::default() };
     let program = PathBuf::from(env!("CARGO_BIN_EXE_vecscale"));
     let provider = Process::new("p".into(), storage.path(), settings.clone(), program);
-    let failed = provider.create(&call(), &id("n"), None).await;
+    let failed = provider.create(&call(), &NewNode::named(id("n"))).await;
     assert!(matches!(&failed, Effect::Unknown(why) if why.contains("node n ended at once")), "{failed:?}");
     assert_eq!(ready(&provider.list().await.unwrap()), [("n", false)], "a registered node is not forgotten");
     let nowhere = Process::new("p".into(), storage.path(), settings, PathBuf::from("/nonexistent/vecscale"));
-    let failed = nowhere.create(&call(), &id("n"), None).await;
+    let failed = nowhere.create(&call(), &NewNode::named(id("n"))).await;
     assert!(matches!(&failed, Effect::Unknown(why) if why.contains("/nonexistent/vecscale")), "{failed:?}");
 }
 
@@ -186,7 +186,7 @@ async fn a_node_that_cannot_start_says_why() {
 async fn the_metrics_page_is_a_real_one() {
     let storage = Cleared(tempfile::tempdir().unwrap());
     let provider = provider(storage.0.path());
-    let Effect::Done(machine) = provider.create(&call(), &id("n"), None).await else { panic!("not created") };
+    let Effect::Done(machine) = provider.create(&call(), &NewNode::named(id("n"))).await else { panic!("not created") };
     let peers = vecscale::node::peers::Peers::default();
     let limit = Duration::from_secs(5);
     let page = peers.send(http::Method::GET, &machine.address, "/metrics", "", limit).await.unwrap();

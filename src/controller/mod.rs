@@ -382,7 +382,6 @@ impl Controller {
             },
             provider: decide::ProviderFacts {
                 can_change: self.can_change(),
-                can_replace: false,
                 only_victim: self.only_victim(),
                 machines: world.provider_silent.is_none().then_some(self.machines.as_slice()),
                 timeout: self.eyes.provider.timeout(),

@@ -130,6 +130,8 @@ fn verb(kind: Kind) -> &'static str {
         Kind::ScaleDown => "scale down",
         Kind::Replace => "replace a node",
         Kind::Rebalance => "rebalance",
+        Kind::Adopt => "adopt a node",
+        Kind::Reap => "reap a node",
     }
 }
 

@@ -25,7 +25,8 @@ impl Standing for Picture {
     async fn still_stands(&self, operation: &Operation) -> Result<(), String> {
         match operation.kind {
             Kind::ScaleDown => may_lose(self.seen().await.as_ref(), operation),
-            Kind::ScaleUp | Kind::Replace | Kind::Rebalance => Ok(()),
+            Kind::Replace => is_dead(self.seen().await.as_ref(), operation),
+            Kind::ScaleUp | Kind::Rebalance | Kind::Adopt | Kind::Reap => Ok(()),
         }
     }
 
@@ -44,6 +45,15 @@ impl Picture {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+}
+
+/// Whether the node that is to be replaced is still as ill as it was.
+fn is_dead(view: &PoolView, operation: &Operation) -> Result<(), String> {
+    let replaced = |n: &&crate::model::NodeSeen| operation.replaces.as_ref() == Some(&n.id);
+    match view.seen.iter().flat_map(|seen| &seen.nodes).find(replaced) {
+        Some(node) if node.healthy => Err(format!("{} is healthy again", node.id)),
+        _ => Ok(()),
     }
 }
 

@@ -11,12 +11,17 @@ use super::policy::Policy;
 use super::projection;
 use super::roster::Roster;
 use super::streak::Streak;
-use crate::model::{Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, Timestamp, Trigger};
+use crate::model::{
+    Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, StepAction, StepState, Timestamp,
+    Trigger,
+};
 
 /// How far back the fit of storage looks.
 const STORAGE_SPAN: Duration = Duration::from_secs(6 * 3600);
 /// Readings of storage closer together than this add nothing to the fit.
 const STORAGE_STEP: Duration = Duration::from_secs(25);
+/// The longest time that a budget is for.
+const SPENT_SPAN: Duration = Duration::from_secs(24 * 3600);
 const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
 
 /// The memory of one pool. Written as JSON, only the durable part is kept: what is read back has been
@@ -34,9 +39,9 @@ pub struct Memory {
     pub(super) manual: Option<(Kind, Timestamp)>,
     /// When the last automatic replacement was decided.
     pub(super) last_replacement: Option<Timestamp>,
-    /// The dead node of the replacement that was decided last.
-    pub(super) replacing: Option<NodeId>,
     replaced: BTreeSet<NodeId>,
+    /// What ended operations of the last day have changed, oldest first; for the budget.
+    pub(super) spent: VecDeque<Spent>,
     /// What observing has pretended to do; `None` in any other mode.
     pub(super) would_be: Option<WouldBe>,
     #[serde(skip)]
@@ -56,13 +61,35 @@ pub struct Ends {
 impl Ends {
     fn ended(&mut self, kind: Kind, added: bool, at: Timestamp) {
         self.any = Some(at);
-        if kind == Kind::ScaleUp && added {
+        if matches!(kind, Kind::ScaleUp | Kind::Adopt) && added {
             self.scale_up = Some(at);
         }
     }
 
     fn latest(self, other: Ends) -> Ends {
         Ends { scale_up: self.scale_up.max(other.scale_up), any: self.any.max(other.any) }
+    }
+}
+
+/// What one operation changed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    pub at: Timestamp,
+    /// Nodes added and removed.
+    pub nodes: u32,
+    /// Of shards moved and copied.
+    pub bytes: u64,
+}
+
+impl Spent {
+    fn by(operation: &Operation, at: Timestamp) -> Spent {
+        let done = || operation.steps.iter().filter(|step| step.state == StepState::Done).map(|step| &step.action);
+        let changes = |action: &&StepAction| matches!(action, StepAction::Create { .. } | StepAction::Destroy { .. });
+        let bytes = |action: &StepAction| match action {
+            StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy.bytes),
+            _ => None,
+        };
+        Spent { at, nodes: done().filter(changes).count() as u32, bytes: done().filter_map(bytes).sum() }
     }
 }
 
@@ -115,11 +142,16 @@ impl Memory {
         if operation.trigger == Trigger::Manual && directed && state != OperationState::Cancelled {
             self.manual = Some((kind, now));
         }
-        if kind == Kind::Replace
-            && let Some(node) = self.replacing.take()
-            && kept
-        {
-            self.replaced.insert(node);
+        // One that ended in part has not forgotten the dead node: it counts on.
+        if state == Succeeded {
+            self.replaced.extend(operation.replaces.clone());
+            if kind == Kind::Reap {
+                self.replaced.retain(|node| !operation.nodes.contains(node));
+            }
+        }
+        self.spent.push_back(Spent::by(operation, now));
+        while self.spent.front().is_some_and(|spent| now.since(spent.at) > SPENT_SPAN) {
+            self.spent.pop_front();
         }
         self.recent.streaks.clear();
     }
@@ -142,11 +174,6 @@ impl Memory {
     /// Dead nodes that were replaced: they count nowhere and are never replaced again, until reaped.
     pub fn replaced(&self) -> &BTreeSet<NodeId> {
         &self.replaced
-    }
-
-    /// A person has reaped a lost machine; a later node may bear its name.
-    pub fn reaped(&mut self, node: &NodeId) {
-        self.replaced.remove(node);
     }
 
     /// Takes in one check, once: histories, and the end of a would-be operation. Streaks follow in `conditions`.
@@ -211,7 +238,7 @@ impl Memory {
         let (from, secs) = match kind {
             Kind::ScaleUp => (ends.scale_up?, policy.thresholds.scale_up_cooldown),
             Kind::ScaleDown => (ends.any?, policy.thresholds.scale_down_cooldown),
-            Kind::Replace | Kind::Rebalance => return None,
+            Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Reap => return None,
         };
         // Measured by the time passed, so that a clock set back stretches a cooldown but never multiplies it.
         let left = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX).checked_sub(now.since(from))?;

@@ -82,8 +82,6 @@ pub enum Store<'a> {
 pub struct ProviderFacts<'a> {
     /// `false` for provider `none`.
     pub can_change: bool,
-    /// Whether a dead node can be replaced; while not, deciding so is a hold.
-    pub can_replace: bool,
     /// The only node it can take away (`victim: last`).
     pub only_victim: Option<&'a NodeId>,
     /// Its list; `None` when it did not answer.
@@ -211,13 +209,17 @@ fn consider(look: &Look) -> Draft {
 
 fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
     let roster = look.roster;
-    let action = match (wish.kind, wish.victim.node.clone(), wish.dead.clone()) {
+    let action = match (wish.kind, wish.victim.node.clone(), wish.subject.clone()) {
         (Kind::ScaleUp, ..) => Action::ScaleUp { nodes: wish.nodes, target: roster.placeable + wish.nodes },
         (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { node, target: roster.placeable.saturating_sub(1) },
         (Kind::Replace, _, Some(node)) => Action::Replace { node },
         (Kind::Rebalance, ..) => Action::Rebalance {},
+        (Kind::Adopt, _, Some(node)) => Action::Adopt { node },
+        (Kind::Reap, _, Some(node)) => Action::Reap { node },
         // `placement` or `victim_fixed` holds whenever there is no node; were it not so, nothing is the safe thing to do.
-        (Kind::ScaleDown, None, _) | (Kind::Replace, _, None) => return hold(look, vec![(wish, verdict)], vec![]),
+        (Kind::ScaleDown, None, _) | (Kind::Replace | Kind::Adopt | Kind::Reap, _, None) => {
+            return hold(look, vec![(wish, verdict)], vec![]);
+        }
     };
     let takes = takes(look, &wish);
     let overridden =
@@ -237,7 +239,7 @@ fn takes(look: &Look, wish: &Wish) -> Duration {
     match wish.kind {
         Kind::ScaleUp | Kind::Replace => projection::lead_time(look.now.lead_times, look.now.provider.timeout),
         Kind::ScaleDown => Duration::try_from_secs_f64(wish.victim.drain_secs.unwrap_or(0.0)).unwrap_or_default(),
-        Kind::Rebalance => Duration::ZERO,
+        Kind::Rebalance | Kind::Adopt | Kind::Reap => Duration::ZERO,
     }
 }
 
@@ -320,11 +322,8 @@ fn needed_down(look: &Look) -> String {
 fn remember(memory: &mut Memory, now: &Situation, draft: &Draft) {
     memory.last_decision += 1;
     let at = now.seen.at;
-    if let Action::Replace { node } = &draft.action {
-        memory.replacing = Some(node.clone());
-        if now.request.is_none() {
-            memory.last_replacement = Some(at);
-        }
+    if matches!(draft.action, Action::Replace { .. }) && now.request.is_none() {
+        memory.last_replacement = Some(at);
     }
     if let Some(kind) = draft.wanted
         && only_observed(&draft.guards)

@@ -20,6 +20,7 @@ pub struct Policy {
     pub signals: Vec<Signal>,
     /// How long a manual operation holds the opposite direction.
     pub manual_hold: Duration,
+    pub budget: Budget,
 }
 
 impl Policy {
@@ -35,6 +36,7 @@ impl Policy {
             custom: BTreeMap::new(),
             signals: Signal::BUILT_IN.to_vec(),
             manual_hold: Duration::from_secs(3600),
+            budget: Budget::default(),
         }
     }
 }
@@ -120,6 +122,16 @@ impl Default for Replace {
     fn default() -> Self {
         Replace { enabled: true, after: Duration::from_secs(900), after_degraded: Duration::from_secs(300) }
     }
+}
+
+/// The most that automatic operations may do in a time; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Nodes added and removed.
+    pub nodes_per_hour: Option<u32>,
+    pub nodes_per_day: Option<u32>,
+    /// Bytes of shards moved or copied.
+    pub bytes_per_day: Option<u64>,
 }
 
 /// Lines of a custom signal; it votes like the built-in ones.

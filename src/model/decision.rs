@@ -37,10 +37,15 @@ pub enum Kind {
     ScaleDown,
     Replace,
     Rebalance,
+    /// A machine that others made becomes a member; on a person's word only.
+    Adopt,
+    /// A lost or unexplained machine is destroyed, a ghost is forgotten; on a person's word only.
+    Reap,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::ScaleUp, Kind::ScaleDown, Kind::Replace, Kind::Rebalance];
+    pub const ALL: [Kind; 6] =
+        [Kind::ScaleUp, Kind::ScaleDown, Kind::Replace, Kind::Rebalance, Kind::Adopt, Kind::Reap];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,6 +53,8 @@ impl Kind {
             Kind::ScaleDown => "scale_down",
             Kind::Replace => "replace",
             Kind::Rebalance => "rebalance",
+            Kind::Adopt => "adopt",
+            Kind::Reap => "reap",
         }
     }
 }
@@ -92,6 +99,7 @@ pub enum Guard {
     DirectionDisabled,
     ManualHold,
     Cooldown,
+    Budget,
     TrafficLost,
     Settling,
     BreakerOpen,
@@ -113,12 +121,13 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 23] = [
+    pub const ALL: [Guard; 24] = [
         Guard::Stopped,
         Guard::Observe,
         Guard::DirectionDisabled,
         Guard::ManualHold,
         Guard::Cooldown,
+        Guard::Budget,
         Guard::TrafficLost,
         Guard::Settling,
         Guard::BreakerOpen,
@@ -146,6 +155,7 @@ impl Guard {
             Guard::DirectionDisabled => "direction_disabled",
             Guard::ManualHold => "manual_hold",
             Guard::Cooldown => "cooldown",
+            Guard::Budget => "budget",
             Guard::TrafficLost => "traffic_lost",
             Guard::Settling => "settling",
             Guard::BreakerOpen => "breaker_open",
@@ -211,6 +221,12 @@ pub enum Action {
         node: NodeId,
     },
     Rebalance {},
+    Adopt {
+        node: NodeId,
+    },
+    Reap {
+        node: NodeId,
+    },
 }
 
 impl Action {
@@ -221,6 +237,8 @@ impl Action {
             Action::ScaleDown { .. } => Some(Kind::ScaleDown),
             Action::Replace { .. } => Some(Kind::Replace),
             Action::Rebalance {} => Some(Kind::Rebalance),
+            Action::Adopt { .. } => Some(Kind::Adopt),
+            Action::Reap { .. } => Some(Kind::Reap),
         }
     }
 
@@ -267,7 +285,7 @@ pub struct Request {
     pub kind: Kind,
     /// How many nodes to add; 1 for everything but a scale-up.
     pub nodes: u32,
-    /// The victim a person names.
+    /// The victim that a person names, or what is to be adopted or reaped.
     pub node: Option<NodeId>,
     pub reason: Option<String>,
     /// Who asks: `api 127.0.0.1`, `cli` …

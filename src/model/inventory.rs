@@ -139,7 +139,8 @@ impl Inventory {
     }
 }
 
-/// One relocation: a new copy on `to`, then the copy on `from` is dropped.
+/// One copy of a shard on its way: a new copy on `to`, made from the one on `from`. A relocation then drops the copy on
+/// `from`, a replication keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     #[serde(flatten)]

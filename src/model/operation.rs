@@ -18,8 +18,11 @@ pub struct Operation {
     /// Why it was started, one sentence each.
     pub because: Vec<String>,
     pub decision: Option<u64>,
-    /// The nodes it creates, or the one it removes.
+    /// The nodes it creates or adopts, or the one it removes.
     pub nodes: Vec<NodeId>,
+    /// The dead node that a replacement stands in for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<NodeId>,
     pub started_at: Timestamp,
     pub updated_at: Timestamp,
     pub ended_at: Option<Timestamp>,
@@ -50,6 +53,7 @@ impl Operation {
             because: Vec::new(),
             decision: None,
             nodes: Vec::new(),
+            replaces: None,
             started_at: at,
             updated_at: at,
             ended_at: None,
@@ -171,10 +175,17 @@ pub enum StepAction {
     Drain { node: NodeId },
     /// One shard relocated.
     Move(Move),
+    /// Every shard of the dead node has its copies on living ones; copies are steps of their own.
+    Restore { node: NodeId },
+    /// One lost copy of a shard made anew from a living one, which keeps its own.
+    Replicate(Move),
     /// Two reads apart say that the node holds nothing; the proof is the output.
     Prove { node: NodeId },
     /// No longer a member. The point of no return of a scale-down.
     Leave { node: NodeId },
+    /// The dead node is no longer a member; the output proves that every shard lives on elsewhere. The point of no return
+    /// of a replacement.
+    Forget { node: NodeId },
     /// The provider no longer runs it.
     Destroy { node: NodeId },
     /// Undo of a cordon.
@@ -186,7 +197,7 @@ pub enum StepAction {
 }
 
 impl StepAction {
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 16] = [
         "validate",
         "create",
         "join",
@@ -194,8 +205,11 @@ impl StepAction {
         "cordon",
         "drain",
         "move",
+        "restore",
+        "replicate",
         "prove",
         "leave",
+        "forget",
         "destroy",
         "uncordon",
         "unjoin",
@@ -211,8 +225,11 @@ impl StepAction {
             StepAction::Cordon { .. } => "cordon",
             StepAction::Drain { .. } => "drain",
             StepAction::Move(_) => "move",
+            StepAction::Restore { .. } => "restore",
+            StepAction::Replicate(_) => "replicate",
             StepAction::Prove { .. } => "prove",
             StepAction::Leave { .. } => "leave",
+            StepAction::Forget { .. } => "forget",
             StepAction::Destroy { .. } => "destroy",
             StepAction::Uncordon { .. } => "uncordon",
             StepAction::Unjoin { .. } => "unjoin",
@@ -245,6 +262,8 @@ pub enum StepEvent {
     Failed,
     Lost,
     Dropped,
+    /// A person says that it had no effect.
+    Absent,
 }
 
 impl StepState {
@@ -262,6 +281,7 @@ impl StepState {
             (Intent, Lost) => Some(StepState::Unknown),
             // A wait that is given up in favour of the undo.
             (Intent, Dropped) => Some(Skipped),
+            (Intent | StepState::Unknown, Absent) => Some(Waiting),
             _ => None,
         }
     }

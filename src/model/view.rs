@@ -98,17 +98,24 @@ pub enum UnexplainedKind {
     GhostMember,
     /// Cordoned without an operation.
     LeftOverCordon,
+    /// A node came, went or was exchanged by other hands.
+    ForeignChange,
 }
 
 impl UnexplainedKind {
-    pub const ALL: [UnexplainedKind; 3] =
-        [UnexplainedKind::OrphanInstance, UnexplainedKind::GhostMember, UnexplainedKind::LeftOverCordon];
+    pub const ALL: [UnexplainedKind; 4] = [
+        UnexplainedKind::OrphanInstance,
+        UnexplainedKind::GhostMember,
+        UnexplainedKind::LeftOverCordon,
+        UnexplainedKind::ForeignChange,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             UnexplainedKind::OrphanInstance => "orphan_instance",
             UnexplainedKind::GhostMember => "ghost_member",
             UnexplainedKind::LeftOverCordon => "left_over_cordon",
+            UnexplainedKind::ForeignChange => "foreign_change",
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Action, Decision, Kind, Move, NodeId, Operation, OperationId, PoolName, Step, StepAction, StepState, Timestamp,
-    Trigger,
+    Action, Decision, Kind, Move, NodeId, Operation, OperationId, OperationState, PoolName, Step, StepAction,
+    StepState, Timestamp, Trigger,
 };
 
 /// How long each kind of step may take.
@@ -33,11 +33,12 @@ impl Deadlines {
         use StepAction::*;
         match action {
             Create { .. } | Join { .. } => self.create,
-            Rebalance | Drain { .. } | Move(_) => self.stuck,
+            Rebalance | Drain { .. } | Restore { .. } | Move(_) | Replicate(_) => self.stuck,
             Prove { .. } => self.prove,
             Settle => self.settle,
             // Taking a machine away may take as long as making one.
             Destroy { .. } => self.create.max(self.call),
+            Forget { .. } => self.prove.max(self.call),
             Validate | Cordon { .. } | Leave { .. } | Uncordon { .. } | Unjoin { .. } => self.call,
         }
     }
@@ -58,11 +59,12 @@ pub struct Planning<'a> {
     pub deadlines: Deadlines,
 }
 
-/// The operation that carries `decision` out; `None` for a hold, and for a replacement, which this version cannot do.
+/// The operation that carries `decision` out; `None` for a hold.
 pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
     use StepAction as A;
+    let mut replaces = None;
     let (nodes, actions) = match &decision.action {
-        Action::Hold | Action::Replace { .. } => return None,
+        Action::Hold => return None,
         Action::ScaleUp { nodes, .. } => {
             let names: Vec<NodeId> = with.names.iter().take(*nodes as usize).cloned().collect();
             let made = |node: &NodeId| [A::Create { node: node.clone() }, A::Join { node: node.clone() }];
@@ -85,7 +87,31 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
             actions.extend([A::Destroy { node: node.clone() }, A::Settle]);
             (vec![node], actions)
         }
+        Action::Replace { node: dead } => {
+            let names: Vec<NodeId> = with.names.iter().take(1).cloned().collect();
+            let made = |node: &NodeId| [A::Create { node: node.clone() }, A::Join { node: node.clone() }];
+            let moved_over = [A::Restore { node: dead.clone() }, A::Forget { node: dead.clone() }];
+            let mut actions = vec![A::Validate];
+            actions.extend(names.iter().flat_map(made));
+            actions.extend(moved_over.into_iter().filter(|_| with.holds_data));
+            actions.push(A::Settle);
+            replaces = Some(dead.clone());
+            (names, actions)
+        }
         Action::Rebalance {} => (Vec::new(), vec![A::Validate, A::Rebalance, A::Settle]),
+        Action::Adopt { node } => {
+            let mut actions = vec![A::Validate, A::Join { node: node.clone() }];
+            actions.extend(with.holds_data.then_some(A::Rebalance));
+            actions.push(A::Settle);
+            (vec![node.clone()], actions)
+        }
+        Action::Reap { node } => {
+            let forgotten = with.holds_data.then(|| A::Forget { node: node.clone() });
+            let mut actions = vec![A::Validate];
+            actions.extend(forgotten);
+            actions.push(A::Destroy { node: node.clone() });
+            (vec![node.clone()], actions)
+        }
     };
     let kind = decision.action.kind()?;
     let trigger = decision.trigger.unwrap_or(Trigger::Manual);
@@ -93,6 +119,7 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         because: decision.because.clone(),
         decision: Some(decision.id),
         nodes,
+        replaces,
         ..Operation::new(with.id, with.pool, kind, trigger, with.who, with.at)
     };
     for action in actions {
@@ -133,10 +160,13 @@ pub fn undo(operation: &Operation, holds_data: bool) -> Vec<StepAction> {
     for node in operation.nodes.iter().rev() {
         let node = node.clone();
         match operation.kind {
-            Kind::ScaleUp if begun(&StepAction::Create { node: node.clone() }) => {
+            Kind::ScaleUp | Kind::Replace if begun(&StepAction::Create { node: node.clone() }) => {
                 let joined = holds_data && was_begun(operation, &StepAction::Join { node: node.clone() });
                 undo.extend(joined.then(|| StepAction::Unjoin { node: node.clone() }));
                 undo.push(StepAction::Destroy { node });
+            }
+            Kind::Adopt if holds_data && was_begun(operation, &StepAction::Join { node: node.clone() }) => {
+                undo.push(StepAction::Unjoin { node });
             }
             Kind::ScaleDown if begun(&StepAction::Cordon { node: node.clone() }) => {
                 undo.push(StepAction::Uncordon { node });
@@ -153,20 +183,49 @@ fn was_begun(operation: &Operation, wanted: &StepAction) -> bool {
 }
 
 /// Whether the operation is still before its point of no return, as far as the journal knows: leaving the cluster
-/// (or being destroyed, where nodes hold no data), or the first shard moved onto a new node.
+/// (or being destroyed, where nodes hold no data), the first shard on a new node, or a member forgotten.
 pub fn can_undo(operation: &Operation) -> bool {
     let begun = |step: &Step| !matches!(step.state, StepState::Waiting | StepState::Skipped | StepState::Failed);
     !operation.steps.iter().any(|step| match &step.action {
-        StepAction::Leave { .. } | StepAction::Destroy { .. } => operation.kind == Kind::ScaleDown && begun(step),
-        StepAction::Move(_) => operation.kind != Kind::ScaleDown && begun(step),
+        StepAction::Leave { .. } | StepAction::Forget { .. } => begun(step),
+        StepAction::Destroy { .. } => matches!(operation.kind, Kind::ScaleDown | Kind::Reap) && begun(step),
+        StepAction::Move(_) | StepAction::Replicate(_) => operation.kind != Kind::ScaleDown && begun(step),
         _ => false,
     })
 }
 
-/// Moves that this operation has finished.
+/// Whether the operation may still be cancelled.
+///
+/// # Errors
+/// Why not: past leaving the cluster or forgetting a member work goes forward only, and with only the quiet at the end to
+/// come there is nothing left to cancel.
+pub fn can_cancel(operation: &Operation) -> Result<(), &'static str> {
+    let is_open = |step: &Step| matches!(step.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
+    let forward_only = match operation.kind {
+        Kind::ScaleDown | Kind::Reap => !can_undo(operation),
+        Kind::Replace => operation.steps.iter().any(|step| {
+            matches!(step.action, StepAction::Forget { .. })
+                && !matches!(step.state, StepState::Waiting | StepState::Skipped | StepState::Failed)
+        }),
+        Kind::ScaleUp | Kind::Rebalance | Kind::Adopt => false,
+    };
+    if operation.state.is_final() {
+        Err("it has ended")
+    } else if operation.state == OperationState::Undoing {
+        Err("it is being taken back already")
+    } else if forward_only {
+        Err("it is past its point of no return and goes forward only")
+    } else if !operation.steps.iter().any(|step| is_open(step) && step.action != StepAction::Settle) {
+        Err("only the quiet at its end is left")
+    } else {
+        Ok(())
+    }
+}
+
+/// Moves and copies that this operation has finished.
 pub fn moved(operation: &Operation) -> impl Iterator<Item = &Move> {
     operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| match &step.action {
-        StepAction::Move(relocation) => Some(relocation),
+        StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy),
         _ => None,
     })
 }
@@ -242,6 +301,11 @@ mod tests {
             (down(), true, "validate cordon drain prove leave destroy settle"),
             (down(), false, "validate destroy settle"),
             (Action::Rebalance {}, true, "validate rebalance settle"),
+            (Action::Replace { node: node("p-2") }, true, "validate create join restore forget settle"),
+            (Action::Replace { node: node("p-2") }, false, "validate create join settle"),
+            (Action::Adopt { node: node("p-9") }, true, "validate join rebalance settle"),
+            (Action::Reap { node: node("p-2") }, true, "validate forget destroy"),
+            (Action::Reap { node: node("p-2") }, false, "validate destroy"),
         ];
         for (action, holds_data, expected) in cases {
             let operation = planned(action, holds_data).expect("something to do");

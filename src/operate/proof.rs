@@ -1,4 +1,5 @@
-//! Proof before removal, as a type: only the verifier makes the value that the leave step takes. Reads the datastore.
+//! Proof before removal, as types: only the verifier makes the values that leaving and forgetting take. Reads the
+//! datastore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,24 +8,41 @@ use serde::{Deserialize, Serialize};
 
 use super::drivers::Datastore;
 use crate::clock::Clock;
-use crate::model::{Inventory, NodeId, ReplicaState, ShardId, Timestamp};
+use crate::model::{Inventory, Member, NodeId, Replica, ReplicaState, ShardId, Timestamp};
 
-/// Says that a node held nothing in two reads apart: it said so itself, the others agreed, nothing was in transfer,
-/// and every shard had its replicas elsewhere. No other module can make one.
+/// What two reads apart found, both times the same.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ProofOfEmpty {
+struct Findings {
     node: NodeId,
     first_read_at: Timestamp,
     second_read_at: Timestamp,
-    /// Members that were asked and agreed, the node itself among them.
+    /// Members that were asked and agreed.
     witnesses: Vec<NodeId>,
     /// Shards that were found complete on the other nodes.
     shards: usize,
 }
 
+/// Says that a node held nothing in two reads apart: it said so itself, the others agreed, nothing was in transfer,
+/// and every shard had its replicas elsewhere. No other module can make one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ProofOfEmpty(Findings);
+
 impl ProofOfEmpty {
     pub fn node(&self) -> &NodeId {
-        &self.node
+        &self.0.node
+    }
+}
+
+/// Says that a cluster can do without a dead node, in two reads apart: it was silent, the living agreed, nothing was in
+/// transfer, and every shard that it was listed for had all its copies on living nodes. No other module can make one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ProofOfCopies(Findings);
+
+impl ProofOfCopies {
+    pub fn node(&self) -> &NodeId {
+        &self.0.node
     }
 }
 
@@ -44,7 +62,7 @@ pub struct Baseline {
 
 impl Baseline {
     pub fn of(inventory: &Inventory, node: &NodeId) -> Baseline {
-        let short = |(shard, replicas): (&ShardId, Vec<&crate::model::Replica>)| {
+        let short = |(shard, replicas): (&ShardId, Vec<&Replica>)| {
             let active = replicas.iter().filter(|r| r.state == ReplicaState::Active).count() as u32;
             (active < wanted(inventory, shard)).then(|| (shard.to_string(), active))
         };
@@ -65,7 +83,7 @@ fn wanted(inventory: &Inventory, shard: &ShardId) -> u32 {
     inventory.wanted_replicas.get(&shard.collection).copied().unwrap_or(1)
 }
 
-/// Reads twice, `apart` from each other.
+/// Reads twice, `apart` from each other, whether `node` is empty.
 ///
 /// # Errors
 /// With the first thing that stands in the way; an error or a silent member is one.
@@ -76,16 +94,48 @@ pub async fn prove(
     baseline: &Baseline,
     apart: Duration,
 ) -> Result<ProofOfEmpty, NotProven> {
+    twice(store, clock, node, baseline, apart, Question::IsEmpty).await.map(ProofOfEmpty)
+}
+
+/// Reads twice, `apart` from each other, whether every shard lives on without the dead `node`.
+///
+/// # Errors
+/// With the first thing that stands in the way; an error or a silent member is one, and an answer of the node itself.
+pub async fn prove_copies(
+    store: &dyn Datastore,
+    clock: &dyn Clock,
+    node: &NodeId,
+    baseline: &Baseline,
+    apart: Duration,
+) -> Result<ProofOfCopies, NotProven> {
+    twice(store, clock, node, baseline, apart, Question::IsDispensable).await.map(ProofOfCopies)
+}
+
+/// What is to be proven of a node.
+#[derive(Clone, Copy)]
+enum Question {
+    IsEmpty,
+    IsDispensable,
+}
+
+async fn twice(
+    store: &dyn Datastore,
+    clock: &dyn Clock,
+    node: &NodeId,
+    baseline: &Baseline,
+    apart: Duration,
+    question: Question,
+) -> Result<Findings, NotProven> {
     let first_read_at = clock.now();
-    let first = look(store, node, baseline).await?;
+    let first = look(store, node, baseline, question).await?;
     tokio::time::sleep(apart).await;
     let second_read_at = clock.now();
-    let second = look(store, node, baseline).await?;
+    let second = look(store, node, baseline, question).await?;
     if first.witnesses != second.witnesses {
         return Err(NotProven("the members changed between the two reads".into()));
     }
     let Seen { witnesses, shards } = second;
-    Ok(ProofOfEmpty { node: node.clone(), first_read_at, second_read_at, witnesses, shards })
+    Ok(Findings { node: node.clone(), first_read_at, second_read_at, witnesses, shards })
 }
 
 /// What one read found, all of it good.
@@ -94,27 +144,66 @@ struct Seen {
     shards: usize,
 }
 
-/// One read of everyone.
-async fn look(store: &dyn Datastore, node: &NodeId, baseline: &Baseline) -> Result<Seen, NotProven> {
-    let view = store.inventory(None).await.map_err(|e| NotProven(format!("the cluster did not answer: {e}")))?;
-    let Some(victim) = view.member(node) else {
-        return Err(NotProven(format!("{node} is not among the members")));
-    };
-    let held = store.held_by(victim).await.map_err(|e| NotProven(format!("{node} did not answer: {e}")))?;
+async fn look(
+    store: &dyn Datastore,
+    node: &NodeId,
+    baseline: &Baseline,
+    question: Question,
+) -> Result<Seen, NotProven> {
+    match question {
+        Question::IsEmpty => look_empty(store, node, baseline).await,
+        Question::IsDispensable => look_restored(store, node, baseline).await,
+    }
+}
+
+/// One read of everyone: the node is empty.
+async fn look_empty(store: &dyn Datastore, node: &NodeId, baseline: &Baseline) -> Result<Seen, NotProven> {
+    let (view, victim) = member(store, node).await?;
+    let held = store.held_by(&victim).await.map_err(|e| NotProven(format!("{node} did not answer: {e}")))?;
     if let Some((shard, vectors)) = held.first() {
         return Err(NotProven(format!("{node} still holds {shard} with {vectors} vectors ({} shards)", held.len())));
     }
-    empty_in(&view, node, baseline)?;
-    let mut witnesses = vec![node.clone()];
+    let mut seen = ask_the_others(store, &view, node, |view| empty_in(view, node, baseline)).await?;
+    seen.witnesses.push(node.clone());
+    seen.witnesses.sort();
+    Ok(seen)
+}
+
+/// One read of everyone: the node is dead, and nothing is missing without it.
+async fn look_restored(store: &dyn Datastore, node: &NodeId, baseline: &Baseline) -> Result<Seen, NotProven> {
+    let (view, dead) = member(store, node).await?;
+    if dead.healthy || store.held_by(&dead).await.is_ok() {
+        return Err(NotProven(format!("{node} answers again")));
+    }
+    ask_the_others(store, &view, node, |view| restored_in(view, node, baseline)).await
+}
+
+async fn member(store: &dyn Datastore, node: &NodeId) -> Result<(Inventory, Member), NotProven> {
+    let view = store.inventory(None).await.map_err(|e| NotProven(format!("the cluster did not answer: {e}")))?;
+    match view.member(node).cloned() {
+        Some(member) => Ok((view, member)),
+        None => Err(NotProven(format!("{node} is not among the members"))),
+    }
+}
+
+/// Holds `judge` against the view at hand and against that of every other healthy member; all must see the same.
+async fn ask_the_others(
+    store: &dyn Datastore,
+    view: &Inventory,
+    node: &NodeId,
+    judge: impl Fn(&Inventory) -> Result<(), NotProven> + Send + Sync,
+) -> Result<Seen, NotProven> {
+    judge(view)?;
+    let mut witnesses = Vec::new();
     for member in view.members.iter().filter(|m| m.healthy && m.id != *node) {
         let theirs = store.inventory(Some(&member.id)).await;
         let theirs = theirs.map_err(|e| NotProven(format!("{} did not answer: {e}", member.id)))?;
-        empty_in(&theirs, node, baseline).map_err(|why| NotProven(format!("{} says: {why}", member.id)))?;
-        agree(&view, &theirs).map_err(|what| NotProven(format!("{} sees other {what}", member.id)))?;
+        judge(&theirs).map_err(|why| NotProven(format!("{} says: {why}", member.id)))?;
+        agree(view, &theirs).map_err(|what| NotProven(format!("{} sees other {what}", member.id)))?;
         witnesses.push(member.id.clone());
     }
-    if witnesses.len() < 2 {
-        return Err(NotProven(format!("no other member can confirm that {node} is empty")));
+    if witnesses.is_empty() {
+        return Err(NotProven(format!("no other member can speak for {node}")));
     }
     witnesses.sort();
     Ok(Seen { witnesses, shards: view.by_shard().len() })
@@ -125,6 +214,28 @@ fn empty_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(), 
     if let Some(replica) = view.on(node).next() {
         return Err(NotProven(format!("{} is still on {node}", replica.shard)));
     }
+    complete_in(view, node, baseline, |shard| baseline.needed(view, shard))
+}
+
+/// Whether one view has every shard that the dead node was listed for whole on living nodes, and none with less than
+/// before.
+fn restored_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(), NotProven> {
+    let lost: BTreeSet<&ShardId> = view.on(node).map(|r| &r.shard).collect();
+    let needed = |shard: &ShardId| {
+        let was_there = lost.contains(shard) || baseline.held.contains(&shard.to_string());
+        if was_there { wanted(view, shard).max(1) } else { baseline.needed(view, shard) }
+    };
+    complete_in(view, node, baseline, needed)
+}
+
+/// Whether nothing is in transfer, no shard that the node had is gone, and each has the copies it needs on healthy nodes
+/// other than this one.
+fn complete_in(
+    view: &Inventory,
+    node: &NodeId,
+    baseline: &Baseline,
+    needed: impl Fn(&ShardId) -> u32,
+) -> Result<(), NotProven> {
     if let Some(transfer) = view.transfers.first() {
         return Err(NotProven(format!("{} is in transfer", transfer.shard)));
     }
@@ -133,11 +244,13 @@ fn empty_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(), 
     if let Some(gone) = baseline.held.difference(&known).next() {
         return Err(NotProven(format!("{gone}, which was on {node}, is nowhere")));
     }
-    let counts = |replica: &&&crate::model::Replica| {
-        replica.state == ReplicaState::Active && view.member(&replica.node).is_some_and(|m| m.healthy)
+    let counts = |replica: &&&Replica| {
+        replica.state == ReplicaState::Active
+            && replica.node != *node
+            && view.member(&replica.node).is_some_and(|m| m.healthy)
     };
     for (shard, replicas) in &shards {
-        let (active, needed) = (replicas.iter().filter(counts).count() as u32, baseline.needed(view, shard));
+        let (active, needed) = (replicas.iter().filter(counts).count() as u32, needed(shard));
         if active < needed {
             return Err(NotProven(format!("{shard} has {active} of {needed} active copies")));
         }
@@ -165,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::clock::TokioClock;
-    use crate::model::{Machine, Member, Move, Replica, Transfer};
+    use crate::model::{Machine, Move, Transfer};
     use crate::operate::drivers::{Call, Effect, Unanswered};
 
     fn node(n: u32) -> NodeId {
@@ -223,7 +336,13 @@ mod tests {
         async fn start_move(&self, _: &Call, _: &Move) -> Effect<()> {
             unreachable!("a proof only reads")
         }
+        async fn replicate(&self, _: &Call, _: &Move) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
         async fn cancel_move(&self, _: &Call, _: &Move) -> Effect<()> {
+            unreachable!("a proof only reads")
+        }
+        async fn forget(&self, _: &Call, _: &NodeId, _: &ProofOfCopies) -> Effect<()> {
             unreachable!("a proof only reads")
         }
         async fn leave(&self, _: &Call, _: &NodeId, _: &ProofOfEmpty) -> Effect<()> {
@@ -249,8 +368,8 @@ mod tests {
         before.shards[1].node = node(3);
         let proof = asked(AGREED, NOTHING, &Baseline::of(&before, &node(3))).await.expect("a proof");
         assert_eq!(proof.node(), &node(3));
-        assert_eq!(proof.witnesses, [node(1), node(2), node(3)]);
-        assert_eq!(proof.second_read_at.since(proof.first_read_at), Duration::from_secs(2));
+        assert_eq!(proof.0.witnesses, [node(1), node(2), node(3)]);
+        assert_eq!(proof.0.second_read_at.since(proof.0.first_read_at), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]

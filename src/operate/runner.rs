@@ -114,6 +114,7 @@ struct Running {
 struct Orders {
     stop: bool,
     cancel: Option<String>,
+    paused: bool,
 }
 
 impl Operator {
@@ -148,7 +149,8 @@ impl Operator {
 
     /// Goes on with an operation that the journal has as open. One that was blocked is looked at again.
     pub fn resume(&mut self, operation: Operation) {
-        let (orders, heard) = watch::channel(Orders::default());
+        let known = Orders { stop: false, cancel: operation.cancel.clone(), paused: operation.paused };
+        let (orders, heard) = watch::channel(known);
         let id = operation.id.clone();
         let run = Run {
             hands: self.hands.clone(),
@@ -173,6 +175,13 @@ impl Operator {
     pub fn cancel(&self, reason: &str) -> bool {
         let Some(running) = self.running.as_ref().filter(|running| !running.task.is_finished()) else { return false };
         running.orders.send_modify(|orders| orders.cancel = Some(reason.to_string()));
+        true
+    }
+
+    /// Holds the operation before its next effect, or lets it go on. `false` when none runs.
+    pub fn pause(&self, paused: bool) -> bool {
+        let Some(running) = self.running.as_ref().filter(|running| !running.task.is_finished()) else { return false };
+        running.orders.send_modify(|orders| orders.paused = paused);
         true
     }
 

@@ -23,6 +23,8 @@ pub enum Infeasible {
     NotAMember(NodeId),
     #[error("{shard} on {node} is not an active copy, so nothing can be copied from it")]
     NotActive { shard: ShardId, node: NodeId },
+    #[error("{shard} has no active copy on a living node but {node}, so it cannot be made anew")]
+    OnlyCopy { shard: ShardId, node: NodeId },
     #[error("{shard} has no legal place elsewhere: {why}")]
     NoPlace { shard: ShardId, why: String },
 }
@@ -78,13 +80,16 @@ impl<'a> Layout<'a> {
 
     /// Takes the move as done; the shard is not touched again by this plan.
     fn apply(&mut self, replica: &'a Replica, to: &'a NodeId) -> Move {
-        let holders = self.holders.entry(&replica.shard).or_default();
-        holders.remove(&replica.node);
-        holders.insert(to);
+        self.holders.entry(&replica.shard).or_default().remove(&replica.node);
         self.in_transfer.insert(&replica.shard);
-        let bytes = weight(replica);
-        *self.load.entry(&replica.node).or_default() -= bytes;
-        *self.load.entry(to).or_default() += bytes;
+        *self.load.entry(&replica.node).or_default() -= weight(replica);
+        self.add(replica, to)
+    }
+
+    /// Takes a further copy on `to` as made.
+    fn add(&mut self, replica: &'a Replica, to: &'a NodeId) -> Move {
+        self.holders.entry(&replica.shard).or_default().insert(to);
+        *self.load.entry(to).or_default() += weight(replica);
         Move {
             shard: replica.shard.clone(),
             from: replica.node.clone(),
@@ -159,15 +164,56 @@ pub fn plan_drain(inventory: &Inventory, victim: &NodeId) -> Result<Vec<Move>, I
             return Err(Infeasible::NotActive { shard: replica.shard.clone(), node: victim.clone() });
         }
         let Some(to) = layout.place(&replica.shard, &targets) else {
-            let why = match targets.len() {
-                0 => "no other node is healthy and open".to_string(),
-                n => format!("each of the {n} other open nodes has a copy of it"),
-            };
-            return Err(Infeasible::NoPlace { shard: replica.shard.clone(), why });
+            return Err(no_place(&replica.shard, targets.len()));
         };
         moves.push(layout.apply(replica, to));
     }
     Ok(moves)
+}
+
+/// The copies that make up for the dead node: each shard that it holds gets as many active copies on living nodes as are
+/// wanted, each made from the least loaded living holder, largest shard first. A shard in transfer is left out: plan again
+/// when its transfer has ended.
+///
+/// # Errors
+/// When a shard has no living copy to be made from, or no place: nothing is planned then.
+pub fn plan_restore(inventory: &Inventory, dead: &NodeId) -> Result<Vec<Move>, Infeasible> {
+    let mut layout = Layout::of(inventory);
+    let mut targets = layout.open.clone();
+    targets.remove(dead);
+    let living: BTreeSet<&NodeId> =
+        inventory.members.iter().filter(|m| m.healthy && m.id != *dead).map(|m| &m.id).collect();
+    let mut held: Vec<&Replica> = inventory.on(dead).collect();
+    held.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.shard.cmp(&b.shard)));
+    let mut copies = Vec::new();
+    for lost in held {
+        let active =
+            |r: &&&Replica| r.shard == lost.shard && r.state == ReplicaState::Active && living.contains(&r.node);
+        let sources: Vec<&Replica> = layout.replicas.iter().filter(active).copied().collect();
+        let source = sources.iter().min_by_key(|r| (layout.load(&r.node), &r.node));
+        let Some(source) = source.copied() else {
+            return Err(Infeasible::OnlyCopy { shard: lost.shard.clone(), node: dead.clone() });
+        };
+        if layout.in_transfer.contains(&lost.shard) {
+            continue;
+        }
+        let wanted = inventory.wanted_replicas.get(&lost.shard.collection).copied().unwrap_or(1) as usize;
+        for _ in sources.len()..wanted {
+            let Some(to) = layout.place(&lost.shard, &targets) else {
+                return Err(no_place(&lost.shard, targets.len()));
+            };
+            copies.push(layout.add(source, to));
+        }
+    }
+    Ok(copies)
+}
+
+fn no_place(shard: &ShardId, open: usize) -> Infeasible {
+    let why = match open {
+        0 => "no other node is healthy and open".to_string(),
+        n => format!("each of the {n} other open nodes has a copy of it"),
+    };
+    Infeasible::NoPlace { shard: shard.clone(), why }
 }
 
 /// What each change would move now. `inventory` is `None` where the nodes hold no data; `loads` has every node that
@@ -300,6 +346,25 @@ mod tests {
         dead.shards[1].state = ReplicaState::Dead;
         assert!(matches!(plan_drain(&dead, &node(3)), Err(Infeasible::NotActive { .. })));
         assert_eq!(plan_drain(&full, &node(9)), Err(Infeasible::NotAMember(node(9))));
+    }
+
+    #[test]
+    fn what_a_dead_node_held_is_made_anew_elsewhere() {
+        let mut cluster = cluster(4, &[(100, &[1, 3]), (300, &[2, 3]), (50, &[1, 2])]);
+        cluster.wanted_replicas.insert("docs".into(), 2);
+        cluster.members[2].healthy = false;
+        let copies = plan_restore(&cluster, &node(3)).expect("every shard lives elsewhere");
+        assert_eq!(shown(&copies), ["1 n2>n4", "0 n1>n4"], "largest first, onto the empty node; docs/2 lost nothing");
+        let mut restored = cluster.clone();
+        restored.shards.extend([replica(0, 4, 100), replica(1, 4, 300)]);
+        assert_eq!(plan_restore(&restored, &node(3)), Ok(Vec::new()));
+        let mut alone = cluster.clone();
+        alone.shards.push(replica(7, 3, 1));
+        assert!(matches!(plan_restore(&alone, &node(3)), Err(Infeasible::OnlyCopy { .. })));
+        let mut full = cluster;
+        full.members[3].cordoned = true;
+        full.members[0].healthy = false;
+        assert!(matches!(plan_restore(&full, &node(3)), Err(Infeasible::OnlyCopy { .. } | Infeasible::NoPlace { .. })));
     }
 
     #[test]

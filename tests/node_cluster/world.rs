@@ -133,7 +133,7 @@ impl Provider for Roster {
         Ok(self.0.lock().unwrap().iter().map(machine).collect())
     }
 
-    async fn create(&self, _: &Call, _: &NodeId, _: Option<&str>) -> Effect<Machine> {
+    async fn create(&self, _: &Call, _: &NewNode) -> Effect<Machine> {
         unreachable!("a roster makes no nodes")
     }
 

@@ -13,7 +13,7 @@ pub fn min_nodes(case: &Case) -> Option<Held> {
 /// A dead node does not count against its own replacement.
 pub fn max_nodes(case: &Case) -> Option<Held> {
     let (roster, most) = (case.look.roster, case.look.policy.thresholds.max_nodes);
-    let replaced = case.wish.dead.iter().filter(|dead| roster.nodes.contains_key(dead)).count() as u32;
+    let replaced = case.wish.subject.iter().filter(|dead| roster.nodes.contains_key(dead)).count() as u32;
     let added = case.wish.nodes;
     let would_be = roster.existing.saturating_add(added) - replaced;
     if would_be <= most {

@@ -44,13 +44,15 @@ pub fn placement(case: &Case) -> Option<Held> {
             Held::because(format!("no node can be emptied: {}", case.wish.victim.impossible.as_ref()?))
         }
         (store, Kind::Replace) => irreplaceable(case, store),
+        (store, Kind::Adopt) => not_to_be_adopted(case, store),
+        (store, Kind::Reap) => not_to_be_reaped(case, store),
         _ => None,
     }
 }
 
 /// Only a node that is known and ill is replaced, and only if nothing is lost with it.
 fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
-    let Some(dead) = &case.wish.dead else { return Held::because("which node is to be replaced was not said") };
+    let Some(dead) = &case.wish.subject else { return Held::because("which node is to be replaced was not said") };
     match case.look.roster.nodes.get(dead) {
         None => Held::because(format!("{dead} is no node of this pool")),
         Some(node) if node.healthy => Held::because(format!("{dead} is healthy: drain it with a scale-down instead")),
@@ -58,6 +60,61 @@ fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
             Store::Seen(inventory) => only_copies(inventory, dead),
             Store::None | Store::Silent(_) => None,
         },
+    }
+}
+
+/// Only a machine that the provider runs and the cluster does not have is adopted.
+fn not_to_be_adopted(case: &Case, store: Store) -> Option<Held> {
+    let Some(node) = &case.wish.subject else { return Held::because("which node is to be adopted was not said") };
+    if matches!(store, Store::None) {
+        return Held::because("the nodes hold no data: each that the provider lists is part of the pool already");
+    }
+    if case.look.memory.replaced().contains(node) {
+        return Held::because(format!("{node} was replaced; what it holds is out of date, so it can only be reaped"));
+    }
+    if case.look.now.inventory().is_some_and(|seen| seen.member(node).is_some()) {
+        return Held::because(format!("{node} is a member already"));
+    }
+    let Some(machines) = case.look.now.provider.machines else {
+        return Held::because("the provider did not answer: whether it runs the node is unknown");
+    };
+    if machines.iter().any(|machine| machine.id == *node) {
+        None
+    } else {
+        Held::because(format!("the provider does not list {node}"))
+    }
+}
+
+/// Only what serves no one is reaped: a lost machine, one that the cluster does not have, or a dead member without a
+/// machine.
+fn not_to_be_reaped(case: &Case, store: Store) -> Option<Held> {
+    let Some(node) = &case.wish.subject else { return Held::because("which node is to be reaped was not said") };
+    let Some(machines) = case.look.now.provider.machines else {
+        return Held::because("the provider did not answer: whether it runs the node is unknown");
+    };
+    let is_listed = machines.iter().any(|machine| machine.id == *node);
+    let is_lost = case.look.memory.replaced().contains(node);
+    let member = match store {
+        // Without data, being listed is being in the pool.
+        Store::None if is_listed && !is_lost => {
+            return Held::because(format!("{node} is part of the pool: take it away with a scale-down"));
+        }
+        Store::None | Store::Silent(_) => None,
+        Store::Seen(inventory) => inventory.member(node),
+    };
+    match member {
+        Some(member) if member.healthy => {
+            Held::because(format!("{node} is a healthy member: drain it with a scale-down instead"))
+        }
+        Some(_) if is_listed => {
+            Held::because(format!("{node} is still a member and has a machine: bring it back, or let it be replaced"))
+        }
+        Some(_) => match store {
+            Store::Seen(inventory) => only_copies(inventory, node),
+            Store::None | Store::Silent(_) => None,
+        },
+        None if is_listed => None,
+        None => Held::because(format!("there is neither a machine nor a member named {node}")),
     }
 }
 

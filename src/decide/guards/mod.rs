@@ -8,7 +8,7 @@ mod modes;
 mod pace;
 
 use Cell::{Blocks, NotUp, Passes, UpWithReason};
-use Kind::{Rebalance, Replace, ScaleDown, ScaleUp};
+use Kind::{Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
 pub use evidence::missing;
 pub use pace::cancellable_for;
@@ -68,7 +68,9 @@ pub struct Row {
 const ALL: &[Kind] = &Kind::ALL;
 const DOWN: &[Kind] = &[ScaleDown];
 const SHRINK_OR_SPREAD: &[Kind] = &[ScaleDown, Rebalance];
-const MEMBERS: &[Kind] = &[ScaleUp, ScaleDown, Replace];
+const MEMBERS: &[Kind] = &[ScaleUp, ScaleDown, Replace, Reap];
+/// What vecscale decides by itself, too: cleaning up after a fault is not held back by that fault.
+const CHANGES: &[Kind] = &[ScaleUp, ScaleDown, Replace, Rebalance];
 
 macro_rules! row {
     ($guard:ident, $concerns:expr, $automatic:ident, $replace:ident, $manual:ident, $holds:path, $way_out:expr) => {
@@ -86,16 +88,17 @@ macro_rules! row {
 
 /// The table of guards: who is bound by which.
 #[rustfmt::skip]
-pub const TABLE: [Row; 23] = [
+pub const TABLE: [Row; 24] = [
     row!(Stopped,            ALL,     Blocks, Blocks, Passes, modes::stopped, "start autoscaling again, or remove the STOP file"),
     row!(Observe,            ALL,     Blocks, Blocks, Passes, modes::observe, "start autoscaling in mode active"),
     row!(DirectionDisabled,  &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
     row!(ManualHold,         &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::manual_hold, "the hold after a manual operation ends by itself"),
     row!(Cooldown,           &[ScaleUp, ScaleDown], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
+    row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
     row!(Settling,           ALL,     Blocks, Passes, Passes, pace::settling, "the pool settles by itself"),
-    row!(BreakerOpen,        ALL,     Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail; half an hour after the last failure one attempt is let through"),
-    row!(BackingOff,         ALL,     Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),
+    row!(BreakerOpen,        CHANGES,   Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail; half an hour after the last failure one attempt is let through"),
+    row!(BackingOff,         CHANGES,   Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),
     row!(PartitionSuspected, ALL,     Blocks, Blocks, UpWithReason, evidence::partition_suspected, "the nodes answer again; look at the network between vecscale and them"),
     row!(MissingData,        DOWN,    NotUp,  Passes, NotUp,  evidence::missing_data, "every configured signal has a fresh reading"),
     row!(UnhealthyNodes,     SHRINK_OR_SPREAD, NotUp, Passes, NotUp, evidence::unhealthy_nodes, "every node is healthy"),

@@ -2,8 +2,10 @@
 //! failures. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Case, Held};
+use crate::decide::memory::Spent;
 use crate::decide::words;
 use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepState, Timestamp};
 use crate::units;
@@ -19,6 +21,47 @@ pub fn cooldown(case: &Case) -> Option<Held> {
     let look = case.look;
     let until = look.memory.cooldown_until(look.policy, case.wish.kind, look.now.seen.at)?;
     Held::until(left(case, until), until)
+}
+
+/// What automatic operations may change in an hour and in a day.
+pub fn budget(case: &Case) -> Option<Held> {
+    let look = case.look;
+    let limits = look.policy.budget;
+    let nodes = if case.wish.kind == Kind::Rebalance { 0 } else { u64::from(case.wish.nodes) };
+    let bytes = bytes_to_move(case);
+    let hour = Duration::from_secs(3600);
+    let limited = [
+        (limits.nodes_per_hour.map(u64::from), hour, nodes, "nodes", "nodes_per_hour"),
+        (limits.nodes_per_day.map(u64::from), 24 * hour, nodes, "nodes", "nodes_per_day"),
+        (limits.bytes_per_day, 24 * hour, bytes, "bytes", "bytes_per_day"),
+    ];
+    limited.into_iter().find_map(|(limit, span, wanted, what, name)| {
+        let now = look.now.seen.at;
+        let amount = |spent: &Spent| if what == "nodes" { u64::from(spent.nodes) } else { spent.bytes };
+        let recent: Vec<&Spent> = look.memory.spent.iter().filter(|spent| now.since(spent.at) < span).collect();
+        let mut used: u64 = recent.iter().map(|spent| amount(spent)).sum();
+        let limit = limit.filter(|limit| used + wanted > *limit && wanted > 0)?;
+        let detail = format!("{used} {what} changed and {wanted} more asked for, {name} is {limit}");
+        let frees = |spent: &&&Spent| {
+            used -= amount(spent);
+            used + wanted <= limit
+        };
+        let free_at = recent.iter().find(frees).map(|spent| spent.at.plus(span));
+        Some(Held { detail, until: free_at })
+    })
+}
+
+fn bytes_to_move(case: &Case) -> u64 {
+    let outlook = case.look.now.outlook;
+    match case.wish.kind {
+        Kind::ScaleUp => outlook.scale_up.bytes.saturating_mul(u64::from(case.wish.nodes)),
+        Kind::Rebalance => outlook.rebalance.bytes,
+        Kind::ScaleDown => {
+            let drain = outlook.scale_down.iter().find(|drain| Some(&drain.node) == case.wish.victim.node.as_ref());
+            drain.map_or(0, |drain| drain.forecast.bytes)
+        }
+        Kind::Replace | Kind::Adopt | Kind::Reap => 0,
+    }
 }
 
 /// Own moves, index builds and the first checks after a start: readings are not what they will be.
@@ -81,7 +124,7 @@ pub fn cancellable_for(wanted: Kind, operation: &Operation) -> bool {
     let stoppable = match operation.kind {
         Kind::Rebalance => true,
         Kind::ScaleDown => !left_the_cluster(),
-        Kind::ScaleUp | Kind::Replace => false,
+        Kind::ScaleUp | Kind::Replace | Kind::Adopt | Kind::Reap => false,
     };
     matches!(wanted, Kind::ScaleUp | Kind::Replace)
         && stoppable

@@ -35,6 +35,9 @@ fn lines() -> Vec<Line> {
         line(Cooldown, "           B       B     -        -        -        -     -", |w| {
             w.memory.ends = super::super::memory::Ends { scale_up: Some(w.seen.at), any: Some(w.seen.at) };
         }),
+        line(Budget, "             B       B     -        -        -        -     -", |w| {
+            w.policy.budget.nodes_per_hour = Some(0);
+        }),
         line(TrafficLost, "        -       B     -        -        -        -     -", |w| {
             w.fresh(Signal::Throughput, 0.0);
         }),

@@ -34,7 +34,6 @@ pub struct World {
     /// `None`: no datastore; `Some(Err)`: it did not answer.
     pub store: Option<Result<Inventory, String>>,
     pub can_change: bool,
-    pub can_replace: bool,
     pub only_victim: Option<NodeId>,
     pub machines: Option<Vec<Machine>>,
     pub outlook: Outlook,
@@ -69,7 +68,6 @@ impl World {
             operation: None,
             store: Some(Ok(Inventory { members: names.iter().map(member).collect(), ..Inventory::default() })),
             can_change: true,
-            can_replace: true,
             only_victim: None,
             machines: Some(names.iter().map(machine).collect()),
             outlook: Outlook {
@@ -151,6 +149,13 @@ impl World {
         self.store.as_mut().expect("a datastore").as_mut().expect("that answers")
     }
 
+    /// Nothing may happen to this node without losing a shard.
+    pub fn only_copy_on(&mut self, node: &str) {
+        let shard = ShardId { collection: "docs".into(), shard: 99 };
+        let only = Replica { shard, node: id(node), bytes: 1, vectors: 1, state: ReplicaState::Active };
+        self.inventory().shards.push(only);
+    }
+
     pub fn wait(&mut self, time: Duration) {
         self.seen.at = self.seen.at.plus(time);
     }
@@ -169,7 +174,6 @@ impl World {
             },
             provider: ProviderFacts {
                 can_change: self.can_change,
-                can_replace: self.can_replace,
                 only_victim: self.only_victim.as_ref(),
                 machines: self.machines.as_deref(),
                 timeout: Duration::from_secs(900),
@@ -281,7 +285,8 @@ fn drain(name: &NodeId) -> Drain {
 
 pub fn operation(kind: Kind, state: OperationState, trigger: Trigger) -> Operation {
     let id = OperationId("0190-test".into());
-    Operation { state, ..Operation::new(id, "default".into(), kind, trigger, "vecscale", START) }
+    let replaces = (kind == Kind::Replace).then(|| self::id("n1"));
+    Operation { state, replaces, ..Operation::new(id, "default".into(), kind, trigger, "vecscale", START) }
 }
 
 pub fn step(action: StepAction, state: StepState) -> Step {

@@ -64,7 +64,8 @@ fn observing_would_replace_once_an_hour() {
 #[test]
 fn what_would_have_acted_is_told_before_what_could_not() {
     let mut world = World::with_dead_node(6);
-    (world.mode, world.can_replace) = (Mode::Observe, false);
+    world.mode = Mode::Observe;
+    world.only_copy_on("n1");
     world.fresh(Signal::Cpu, 0.9);
     assert_eq!(world.check().wanted, Some(Kind::Replace), "the first of two checks");
     let decision = world.check();

@@ -103,7 +103,9 @@ fn a_replaced_node_counts_nowhere() {
     world.memory.operation_ended(&done, world.seen.at);
     world.policy.thresholds.min_nodes = 6;
     assert_eq!(world.check().action, up(1, 6), "five are left; the store or the scrape may still call n1 a node");
-    world.memory.reaped(&id("n1"));
+    let reaped =
+        Operation { nodes: vec![id("n1")], ..operation(Kind::Reap, OperationState::Succeeded, Trigger::Manual) };
+    world.memory.operation_ended(&reaped, world.seen.at);
     assert_eq!(world.check().wanted, None, "a node of that name counts again");
 }
 
@@ -115,22 +117,12 @@ fn replace_goes_before_up_and_does_not_stand_in_its_way() {
     world.wait(CHECK);
     world.check();
     let mut later = world.clone();
-    later.can_replace = false;
+    later.only_copy_on("n1");
     later.memory.last_replacement = None;
     assert_eq!(later.check().action, up(1, 7), "replacing is blocked, growing is not");
 
     world.memory.last_replacement = None;
     assert_eq!(world.check().action, replace("n1"));
-}
-
-#[test]
-fn what_cannot_be_done_yet_is_a_hold_that_says_what_to_do() {
-    let mut world = World::with_dead_node(6);
-    world.can_replace = false;
-    let decision = world.check();
-    assert_eq!((decision.action.clone(), decision.wanted), (Action::Hold, Some(Kind::Replace)));
-    assert_eq!(names(&decision.guards), ["no_provider"]);
-    assert!(decision.guards[0].detail.contains("bring the node back"), "{decision:?}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
         let left = units::time(APART - now.since(last));
         return Heard::note(format!("{ill}; one automatic replacement an hour, the next in {left}"));
     }
-    let dead = Some(node.id.clone());
-    Heard::wish(Wish { dead, ..Wish::new(Kind::Replace, Trigger::Availability, vec![ill]) })
+    let subject = Some(node.id.clone());
+    Heard::wish(Wish { subject, ..Wish::new(Kind::Replace, Trigger::Availability, vec![ill]) })
 }
 
 /// A node in maintenance is expected to be silent, one that joins is its operation's business, a lost one is not in the

@@ -32,8 +32,8 @@ pub struct Wish<'a> {
     pub because: Vec<String>,
     /// Nodes to add; 1 for everything but a scale-up.
     pub nodes: u32,
-    /// The dead node of a replacement.
-    pub dead: Option<NodeId>,
+    /// The dead node of a replacement; what is to be adopted or reaped.
+    pub subject: Option<NodeId>,
     /// The node that a scale-down would remove.
     pub victim: Choice,
     /// Who asks, when it is a person.
@@ -42,7 +42,7 @@ pub struct Wish<'a> {
 
 impl Wish<'_> {
     pub fn new(kind: Kind, trigger: Trigger, because: Vec<String>) -> Self {
-        Wish { kind, trigger, because, nodes: 1, dead: None, victim: Choice::default(), request: None }
+        Wish { kind, trigger, because, nodes: 1, subject: None, victim: Choice::default(), request: None }
     }
 }
 

@@ -66,6 +66,23 @@ pub enum Victim {
     Last,
 }
 
+/// A node that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNode {
+    pub id: NodeId,
+    /// Where it should be, in the provider's own words.
+    pub zone: Option<String>,
+    /// The dead node that it stands in for.
+    pub replaces: Option<NodeId>,
+}
+
+impl NewNode {
+    /// One that may be anywhere and replaces nobody.
+    pub fn named(id: NodeId) -> NewNode {
+        NewNode { id, zone: None, replaces: None }
+    }
+}
+
 /// Makes and destroys nodes.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -73,7 +90,7 @@ pub trait Provider: Send + Sync {
     async fn list(&self) -> Result<Vec<Machine>, Unanswered>;
 
     /// Runs a node of this name. `Done` may come before the node answers.
-    async fn create(&self, call: &Call, node: &NodeId, zone: Option<&str>) -> Effect<Machine>;
+    async fn create(&self, call: &Call, node: &NewNode) -> Effect<Machine>;
 
     /// Takes exactly this node away, its data included. A node that is not there is `Done`.
     async fn destroy(&self, call: &Call, machine: &Machine) -> Effect<()>;
@@ -111,11 +128,19 @@ pub trait Datastore: Send + Sync {
     /// Running or finished already is `Done`.
     async fn start_move(&self, call: &Call, relocation: &Move) -> Effect<()>;
 
-    /// Ends a running relocation; the source keeps its copy.
+    /// Starts one further copy on `to`, made from the one on `from`, which keeps its own. Running or finished already is
+    /// `Done`.
+    async fn replicate(&self, call: &Call, copy: &Move) -> Effect<()>;
+
+    /// Ends a running relocation or replication; the source keeps its copy.
     async fn cancel_move(&self, call: &Call, relocation: &Move) -> Effect<()>;
 
     /// The node leaves the membership. Refused by the store while it holds a shard.
     async fn leave(&self, call: &Call, node: &NodeId, proof: &super::proof::ProofOfEmpty) -> Effect<()>;
+
+    /// The dead node, and what it was listed to hold, are no longer part of the cluster. A node that is no member is
+    /// `Done`.
+    async fn forget(&self, call: &Call, node: &NodeId, proof: &super::proof::ProofOfCopies) -> Effect<()>;
 
     /// The node, which never held a shard, is no longer a member: undo of [`Datastore::join`].
     async fn unjoin(&self, call: &Call, node: &NodeId) -> Effect<()>;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Call, Datastore, Effect, Provider, Unanswered};
+use super::{Call, Datastore, Effect, NewNode, Provider, Unanswered};
 use crate::model::{Inventory, Machine, Member, Move, NodeId, ShardId};
-use crate::operate::proof::ProofOfEmpty;
+use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 
 /// The longest a node may take to show that it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,11 +73,19 @@ impl Datastore for NoDatastore {
         no_shards()
     }
 
+    async fn replicate(&self, _call: &Call, _copy: &Move) -> Effect<()> {
+        no_shards()
+    }
+
     async fn cancel_move(&self, _call: &Call, _relocation: &Move) -> Effect<()> {
         no_shards()
     }
 
     async fn leave(&self, _call: &Call, _node: &NodeId, _proof: &ProofOfEmpty) -> Effect<()> {
+        no_shards()
+    }
+
+    async fn forget(&self, _call: &Call, _node: &NodeId, _proof: &ProofOfCopies) -> Effect<()> {
         no_shards()
     }
 
@@ -108,7 +116,7 @@ impl Provider for NoProvider {
         Ok(self.machines.clone())
     }
 
-    async fn create(&self, _call: &Call, _node: &NodeId, _zone: Option<&str>) -> Effect<Machine> {
+    async fn create(&self, _call: &Call, _node: &NewNode) -> Effect<Machine> {
         Effect::NoEffect("provider none: vecscale cannot create nodes".into())
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use super::{Call, Effect, ProcessSettings, Provider, Unanswered};
+use super::{Call, Effect, NewNode, ProcessSettings, Provider, Unanswered};
 use crate::model::{Machine, NodeId, PoolName};
 use crate::node::cell::write_durably;
 use crate::node::lock::{Holder, ProcessName, holder, start_of};
@@ -274,7 +274,8 @@ impl Provider for Process {
         told.map_err(|e| Unanswered(format!("{}: {e}", self.root.display())))
     }
 
-    async fn create(&self, call: &Call, node: &NodeId, _: Option<&str>) -> Effect<Machine> {
+    async fn create(&self, call: &Call, new: &NewNode) -> Effect<Machine> {
+        let node = &new.id;
         let _one = self.one.lock().await;
         if let Err(error) = fs::create_dir_all(&self.root).and_then(|()| self.register(node, &call.key)) {
             return Effect::NoEffect(format!("node {node} cannot be registered: {error}"));

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::run::{Ran, Script};
-use super::{Call, Effect, Places, Provider, ScriptSettings, Unanswered, Victim};
+use super::{Call, Effect, NewNode, Places, Provider, ScriptSettings, Unanswered, Victim};
 use crate::model::{Machine, NodeId, PoolName};
 
 /// A list is asked for at every check: it has to be quick.
@@ -201,7 +201,8 @@ impl Provider for ScriptProvider {
         }
     }
 
-    async fn create(&self, call: &Call, node: &NodeId, zone: Option<&str>) -> Effect<Machine> {
+    async fn create(&self, call: &Call, new: &NewNode) -> Effect<Machine> {
+        let node = &new.id;
         let lock = match self.take(call, node) {
             Ok(lock) => lock,
             Err(NotStarted::Running) => return Effect::InProgress,
@@ -219,8 +220,11 @@ impl Provider for ScriptProvider {
             }
         }
         let mut input = json!({"contract": 1, "pool": call.pool, "node": node, "operation": call.operation});
-        if let Some(zone) = zone {
-            input["zone"] = zone.into();
+        if let Some(zone) = &new.zone {
+            input["zone"] = zone.as_str().into();
+        }
+        if let Some(dead) = &new.replaces {
+            input["replaces"] = dead.as_str().into();
         }
         match effect(self.change(&self.settings.create, call, lock, &input).await) {
             Effect::Done(stdout) => created(&stdout, node).map_or_else(Effect::Unknown, Effect::Done),

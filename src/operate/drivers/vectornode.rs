@@ -20,7 +20,7 @@ use crate::node::cell::Vote;
 use crate::node::map::{Assignment, ClusterMap, MapMember, Moving};
 use crate::node::peers::PeerError;
 use crate::node::state::Holdings;
-use crate::operate::proof::ProofOfEmpty;
+use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 
 /// How long a node may take to tell something.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -75,6 +75,15 @@ impl Vectornode {
             }
         })
         .await
+    }
+
+    /// The primary of a shard, if it gives no sign of life.
+    async fn dead_primary(&self, shard: &ShardId) -> Result<Option<NodeId>, Unanswered> {
+        let map = self.writer.map().await?;
+        let assignment = map.collections.get(&*shard.collection).and_then(|c| c.shards.get(shard.shard as usize));
+        let Some(primary) = assignment.and_then(Assignment::primary) else { return Ok(None) };
+        let alive = self.writer.is_alive(&self.writer.address(&map, primary)).await;
+        Ok((!alive).then(|| primary.clone()))
     }
 
     async fn map_of(&self, via: Option<&NodeId>) -> Result<Arc<ClusterMap>, Unanswered> {
@@ -268,11 +277,48 @@ impl Datastore for Vectornode {
         .await
     }
 
+    async fn replicate(&self, _: &Call, copy: &Move) -> Effect<()> {
+        let Move { shard, from, to, .. } = copy;
+        let dead_primary = match self.dead_primary(shard).await {
+            Ok(dead) => dead,
+            Err(why) => return Effect::Unknown(why.0),
+        };
+        self.change(|map| {
+            let target = map.members.get(to).map(|m| m.cordoned);
+            let assignment = assignment(map, shard)?;
+            // The primary fills copies: one that is dead never would.
+            if let Some(dead) = dead_primary.filter(|dead| assignment.primary() == Some(dead)) {
+                assignment.take_out(&dead);
+            }
+            match (assignment.state_of(from), assignment.state_of(to), target) {
+                // Finished or running already: the primary fills a partial copy.
+                (_, Some(ReplicaState::Active | ReplicaState::Partial), _) => Ok(false),
+                (_, Some(ReplicaState::Dead), _) => Err(format!("{to} has a copy of {shard} that is out of step")),
+                (Some(ReplicaState::Active), None, Some(false)) => {
+                    assignment.set(to, ReplicaState::Partial);
+                    Ok(true)
+                }
+                (Some(ReplicaState::Active), None, Some(true)) => Err(format!("{to} is cordoned")),
+                (Some(ReplicaState::Active), None, None) => Err(format!("{to} is not a member")),
+                (_, None, _) => Err(format!("{from} has no active copy of {shard}")),
+            }
+        })
+        .await
+    }
+
     async fn cancel_move(&self, _: &Call, relocation: &Move) -> Effect<()> {
         let Move { shard, from, to, .. } = relocation;
         self.change(|map| {
             let assignment = assignment(map, shard)?;
             if assignment.moving.take_if(|m| m.from == *from && m.to == *to).is_some() {
+                assignment.drop_holder(to);
+                return Ok(true);
+            }
+            // A replication: only that makes a partial copy of a shard that does not move.
+            if assignment.moving.is_none()
+                && assignment.state_of(from) == Some(ReplicaState::Active)
+                && assignment.state_of(to) == Some(ReplicaState::Partial)
+            {
                 assignment.drop_holder(to);
                 return Ok(true);
             }
@@ -289,6 +335,29 @@ impl Datastore for Vectornode {
             return Effect::NoEffect(format!("the proof is about {}, not {node}", proof.node()));
         }
         self.remove(node).await
+    }
+
+    async fn forget(&self, _: &Call, node: &NodeId, proof: &ProofOfCopies) -> Effect<()> {
+        if proof.node() != node {
+            return Effect::NoEffect(format!("the proof is about {}, not {node}", proof.node()));
+        }
+        self.change(|map| {
+            if !map.members.contains_key(node) {
+                return Ok(false);
+            }
+            let lives_on = |assignment: &Assignment| {
+                assignment.state_of(node).is_none() || assignment.active().any(|holder| holder != node)
+            };
+            if let Some((name, key, _, _)) = map.shards().find(|(_, _, _, assignment)| !lives_on(assignment)) {
+                return Err(format!("{name}/{} has its only active copy on {node}", key.shard));
+            }
+            for assignment in map.collections.values_mut().flat_map(|collection| &mut collection.shards) {
+                assignment.moving.take_if(|moving| moving.from == *node || moving.to == *node);
+                assignment.drop_holder(node);
+            }
+            Ok(map.members.remove(node).is_some())
+        })
+        .await
     }
 
     async fn unjoin(&self, _: &Call, node: &NodeId) -> Effect<()> {

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ledger::advance;
-use super::work::{Halt, Outcome, Run};
+use super::work::{Halt, Outcome, Proof, Run};
 use crate::model::{Kind, Machine, NodeId, OperationState, StepAction, StepEvent, StepState};
-use crate::operate::drivers::{Call, Effect, Unanswered, Victim};
+use crate::operate::drivers::{Call, Effect, NewNode, Unanswered, Victim};
 use crate::operate::plan;
 use crate::operate::proof::Baseline;
-use crate::operate::shards::plan_drain;
+use crate::operate::shards::{Infeasible, plan_drain, plan_restore};
 
 /// Attempts at an effect before it counts as failed.
 const ATTEMPTS: u32 = 3;
@@ -33,7 +33,7 @@ const PROOF_LASTS: Duration = Duration::from_secs(30);
 pub struct Found {
     /// How many nodes the provider listed: an empty list later is then an error, not an empty pool.
     machines: usize,
-    /// The node to be removed.
+    /// The node to be removed or adopted, or the dead one to be replaced.
     machine: Option<Machine>,
     pub baseline: Option<Baseline>,
 }
@@ -56,7 +56,12 @@ impl Run {
         // Counted from this start: after a crash or a block there is always one more, with the same key.
         let mut tries = 0;
         loop {
-            let look_first = in_doubt || matches!(self.operation.steps[i].action, StepAction::Unjoin { .. });
+            let may_be_moot = match self.operation.steps[i].action {
+                StepAction::Unjoin { .. } | StepAction::Forget { .. } => true,
+                StepAction::Destroy { .. } => self.operation.kind == Kind::Reap,
+                _ => false,
+            };
+            let look_first = in_doubt || may_be_moot;
             if look_first {
                 match self.look_until_known(i).await? {
                     Look::Done(output) if in_doubt => return Ok(Outcome::Done(output)),
@@ -80,7 +85,7 @@ impl Run {
                     (why, in_doubt) = (said, false);
                     // Still a member when last looked at, and the store refuses: it has not left. Should an attempt of
                     // before come through late, the store refuses it too as soon as the node holds a shard.
-                    clean |= matches!(self.operation.steps[i].action, StepAction::Leave { .. });
+                    clean |= leaves(&self.operation.steps[i].action);
                     if tries < self.attempts() {
                         self.rest(self.pause(tries)).await?;
                     }
@@ -102,9 +107,9 @@ impl Run {
         if self.forward_only() { ATTEMPTS_FORWARD_ONLY } else { ATTEMPTS }
     }
 
-    /// The node has left: what remains must be done.
+    /// The node has left, or is forgotten: what remains must be done.
     fn forward_only(&self) -> bool {
-        let left = |action: &StepAction| matches!(action, StepAction::Leave { .. });
+        let left = |action: &StepAction| matches!(action, StepAction::Leave { .. } | StepAction::Forget { .. });
         self.operation.steps.iter().any(|step| left(&step.action) && step.state == StepState::Done)
     }
 
@@ -116,8 +121,8 @@ impl Run {
     /// cover it, and where nothing could undo it a person must look.
     async fn give_up(&mut self, i: usize, clean: bool, why: String) -> Result<Outcome, Halt> {
         let undoing = self.operation.state == OperationState::Undoing;
-        let final_step =
-            matches!(self.operation.steps[i].action, StepAction::Leave { .. } | StepAction::Destroy { .. });
+        let action = &self.operation.steps[i].action;
+        let final_step = leaves(action) || matches!(action, StepAction::Destroy { .. });
         if undoing || self.forward_only() || (final_step && !clean) {
             return Ok(Outcome::Blocked(why));
         }
@@ -153,7 +158,8 @@ impl Run {
 
     /// A member that left, or was taken out, must be seen to be gone.
     async fn confirmed(&mut self, i: usize, output: Option<Value>) -> Result<Outcome, Halt> {
-        if !matches!(self.operation.steps[i].action, StepAction::Leave { .. } | StepAction::Unjoin { .. }) {
+        let action = &self.operation.steps[i].action;
+        if !leaves(action) && !matches!(action, StepAction::Unjoin { .. }) {
             return Ok(Outcome::Done(output));
         }
         let deadline = self.deadline(i);
@@ -188,7 +194,7 @@ impl Run {
             }
             StepAction::Destroy { node } => self.listed(node).await.map(|found| done_if(found.is_none())),
             StepAction::Join { node } => self.is_member(node).await.map(done_if),
-            StepAction::Leave { node } | StepAction::Unjoin { node } => {
+            StepAction::Leave { node } | StepAction::Forget { node } | StepAction::Unjoin { node } => {
                 self.is_member(node).await.map(|member| done_if(!member))
             }
             StepAction::Cordon { node } => self.is_cordoned(node).await.map(done_if),
@@ -234,7 +240,7 @@ impl Run {
         let (provider, store) = (&self.hands.provider, &self.hands.datastore);
         let effect = match &step.action {
             StepAction::Create { node } => {
-                return match provider.create(&call, node, None).await {
+                return match provider.create(&call, &self.new_node(node)).await {
                     Effect::Done(machine) if machine.id != *node => {
                         Effect::Unknown(format!("asked for {node}, the provider answered {}", machine.id))
                     }
@@ -252,13 +258,24 @@ impl Run {
             StepAction::Cordon { node } => store.cordon(&call, node).await,
             StepAction::Uncordon { node } => store.uncordon(&call, node).await,
             StepAction::Leave { node } => match &self.proof {
-                Some((proof, _)) if proof.node() == node => store.leave(&call, node, proof).await,
+                Some((Proof::Empty(proof), _)) if proof.node() == node => store.leave(&call, node, proof).await,
                 _ => Effect::NoEffect(format!("there is no proof that {node} is empty")),
+            },
+            StepAction::Forget { node } => match &self.proof {
+                Some((Proof::Copies(proof), _)) if proof.node() == node => store.forget(&call, node, proof).await,
+                _ => Effect::NoEffect(format!("there is no proof that nothing is missing without {node}")),
             },
             StepAction::Unjoin { node } => store.unjoin(&call, node).await,
             other => Effect::NoEffect(format!("{} is no effect", other.name())),
         };
         effect.map(|()| None)
+    }
+
+    /// A node to be made: one that stands in for another goes where that was.
+    fn new_node(&self, node: &NodeId) -> NewNode {
+        let replaces = self.operation.replaces.clone();
+        let zone = replaces.as_ref().and_then(|dead| self.machine(dead)).and_then(|machine| machine.zone);
+        NewNode { id: node.clone(), zone, replaces }
     }
 
     pub(super) fn call(&self, i: usize) -> Call {
@@ -299,13 +316,23 @@ impl Run {
                     return Ok(Err(why));
                 }
                 let lasts = PROOF_LASTS.max(self.pace.probe);
-                let fresh =
-                    self.proof.as_ref().is_some_and(|(proof, at)| *proof.node() == node && at.elapsed() < lasts);
+                let fresh = matches!(&self.proof,
+                    Some((Proof::Empty(proof), at)) if *proof.node() == node && at.elapsed() < lasts);
                 if !fresh {
                     match self.new_proof(i, &node).await? {
                         Ok(proof) => self.operation.steps[i].output = Some(proof),
                         Err(why) => return Ok(Err(why)),
                     }
+                }
+                Ok(Ok(()))
+            }
+            StepAction::Forget { node } => {
+                if let Err(why) = self.standing.still_stands(&self.operation).await {
+                    return Ok(Err(why));
+                }
+                match self.new_proof(i, &node).await? {
+                    Ok(proof) => self.operation.steps[i].output = Some(proof),
+                    Err(why) => return Ok(Err(why)),
                 }
                 Ok(Ok(()))
             }
@@ -317,7 +344,7 @@ impl Run {
                     Err(why) => Err(format!("nobody can say whether {node} is still a member: {why}")),
                 })
             }
-            StepAction::Destroy { node } if self.operation.kind == Kind::ScaleDown => {
+            StepAction::Destroy { node } if matches!(self.operation.kind, Kind::ScaleDown | Kind::Reap) => {
                 Ok(self.read(|run| run.stands(&node)).await?.and_then(|stands| stands))
             }
             _ => Ok(Ok(())),
@@ -351,7 +378,7 @@ impl Run {
         for node in &self.operation.nodes {
             let machine = machines.iter().find(|machine| machine.id == *node);
             match self.operation.kind {
-                Kind::ScaleUp => {
+                Kind::ScaleUp | Kind::Replace => {
                     let member = seen.as_ref().is_some_and(|seen| seen.member(node).is_some());
                     if machine.is_some() || member {
                         return Ok(Err(format!("a node named {node} exists already")));
@@ -373,11 +400,36 @@ impl Run {
                         found.baseline = Some(Baseline::of(seen, node));
                     }
                 }
-                Kind::Replace | Kind::Rebalance => {}
+                Kind::Adopt => {
+                    let Some(machine) = machine else {
+                        return Ok(Err(format!("the provider does not list {node}")));
+                    };
+                    found.machine = Some(machine.clone());
+                }
+                Kind::Reap => {
+                    found.machine = machine.cloned();
+                    found.baseline = seen.as_ref().map(|seen| Baseline::of(seen, node));
+                }
+                Kind::Rebalance => {}
+            }
+        }
+        if let Some(dead) = &self.operation.replaces {
+            found.machine = machines.iter().find(|machine| machine.id == *dead).cloned();
+            if let Some(seen) = &seen {
+                // Whether the new node offers a place is seen once it is there.
+                if let Err(why @ Infeasible::OnlyCopy { .. }) = plan_restore(seen, dead) {
+                    return Ok(Err(why.to_string()));
+                }
+                found.baseline = Some(Baseline::of(seen, dead));
             }
         }
         Ok(Ok(found))
     }
+}
+
+/// After it the node is no member any more.
+fn leaves(action: &StepAction) -> bool {
+    matches!(action, StepAction::Leave { .. } | StepAction::Forget { .. })
 }
 
 fn done_if(yes: bool) -> Look {

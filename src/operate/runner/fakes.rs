@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::*;
-use crate::operate::drivers::{Call, Datastore, Effect, Provider, Unanswered};
-use crate::operate::proof::ProofOfEmpty;
+use crate::operate::drivers::{Call, Datastore, Effect, NewNode, Provider, Unanswered};
+use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 use crate::record::{Entry, HistoryQuery, Journal, JournalError, MemoryJournal};
 
 /// What a call is made to do instead of its work.
@@ -57,6 +57,7 @@ struct Flight {
     shard: ShardId,
     from: NodeId,
     to: NodeId,
+    is_move: bool,
     ends: Instant,
 }
 
@@ -246,7 +247,9 @@ impl State {
             self.make(&id);
         }
         for flight in self.flights.extract_if(.., |flight| flight.ends <= now).collect::<Vec<_>>() {
-            if let Some(vectors) = self.copies.remove(&(flight.shard.clone(), flight.from)) {
+            let source = (flight.shard.clone(), flight.from);
+            let vectors = if flight.is_move { self.copies.remove(&source) } else { self.copies.get(&source).cloned() };
+            if let Some(vectors) = vectors {
                 self.copies.insert((flight.shard, flight.to), vectors);
             }
         }
@@ -267,7 +270,8 @@ impl Provider for World {
         }
     }
 
-    async fn create(&self, call: &Call, id: &NodeId, _zone: Option<&str>) -> Effect<Machine> {
+    async fn create(&self, call: &Call, new: &NewNode) -> Effect<Machine> {
+        let id = &new.id;
         let late = |state: &mut State, at| state.late.push((at, id.clone()));
         // A provider that does not look before it acts: whoever asks twice without looking is found out.
         let act = |state: &mut State| {
@@ -315,7 +319,7 @@ impl Datastore for World {
             from: f.from.clone(),
             to: f.to.clone(),
             done_bytes: None,
-            is_move: true,
+            is_move: f.is_move,
         };
         let partial = |f: &Flight| Replica {
             shard: f.shard.clone(),
@@ -398,11 +402,26 @@ impl Datastore for World {
             }
             if !state.flights.iter().any(|f| f.shard == m.shard) {
                 let ends = Instant::now() + time.unwrap_or(Duration::from_secs(1_000_000));
-                state.flights.push(Flight { shard: m.shard.clone(), from: m.from.clone(), to: m.to.clone(), ends });
+                let (shard, from, to) = (m.shard.clone(), m.from.clone(), m.to.clone());
+                state.flights.push(Flight { shard, from, to, is_move: true, ends });
             }
             Effect::Done(())
         };
         self.change("move", call, &format!("{} {}>{}", m.shard.shard, m.from, m.to), act, |_, _| {}).await
+    }
+
+    async fn replicate(&self, call: &Call, m: &Move) -> Effect<()> {
+        let time = *self.flight.lock().unwrap();
+        let act = |state: &mut State| {
+            let under_way = state.flights.iter().any(|f| f.shard == m.shard);
+            if !under_way && !state.copies.contains_key(&(m.shard.clone(), m.to.clone())) {
+                let ends = Instant::now() + time.unwrap_or(Duration::from_secs(1_000_000));
+                let (shard, from, to) = (m.shard.clone(), m.from.clone(), m.to.clone());
+                state.flights.push(Flight { shard, from, to, is_move: false, ends });
+            }
+            Effect::Done(())
+        };
+        self.change("replicate", call, &format!("{} {}>{}", m.shard.shard, m.from, m.to), act, |_, _| {}).await
     }
 
     async fn cancel_move(&self, call: &Call, m: &Move) -> Effect<()> {
@@ -423,6 +442,18 @@ impl Datastore for World {
             Effect::Done(())
         };
         self.change("leave", call, id.as_str(), act, |_, _| {}).await
+    }
+
+    async fn forget(&self, call: &Call, id: &NodeId, proof: &ProofOfCopies) -> Effect<()> {
+        let act = |state: &mut State| {
+            if proof.node() != id {
+                state.violations.push(format!("{id} was to be forgotten on a proof of {}", proof.node()));
+            }
+            state.copies.retain(|(_, on), _| on != id);
+            state.members.remove(id);
+            Effect::Done(())
+        };
+        self.change("forget", call, id.as_str(), act, |_, _| {}).await
     }
 
     async fn unjoin(&self, call: &Call, id: &NodeId) -> Effect<()> {

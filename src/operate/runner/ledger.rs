@@ -117,7 +117,8 @@ pub(super) fn advance(step: &mut Step, event: StepEvent) {
 
 /// Steps that change the world, or prove something about it: each has one row in the audit trail.
 fn is_effect(action: &StepAction) -> bool {
-    !matches!(action, StepAction::Validate | StepAction::Rebalance | StepAction::Drain { .. } | StepAction::Settle)
+    use StepAction::*;
+    !matches!(action, Validate | Rebalance | Drain { .. } | Restore { .. } | Settle)
 }
 
 pub(super) fn operation_entry(operation: &Operation, what: &str, words: &str) -> Entry {

@@ -1,13 +1,13 @@
-//! Rebalance and drain: one relocation at a time, each planned from a fresh view of the cluster, each a step of its own.
+//! Rebalance, drain and restore: one shard at a time, each planned from a fresh view of the cluster, each a step of its own.
 
 use tokio::time::Instant;
 
 use super::Report;
-use super::work::{Halt, Outcome, Run};
+use super::work::{Halt, Outcome, Run, is_copy};
 use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
-use crate::operate::drivers::Effect;
+use crate::operate::drivers::{Call, Effect};
 use crate::operate::plan::{self, add_step};
-use crate::operate::shards::{Fixed, plan_drain, plan_fill};
+use crate::operate::shards::{Fixed, Infeasible, plan_drain, plan_fill, plan_restore};
 
 /// Attempts at one relocation.
 const ATTEMPTS: u32 = 3;
@@ -27,27 +27,29 @@ enum Status {
     Gone,
 }
 
-fn status(seen: &Inventory, relocation: &Move) -> Status {
+fn status(seen: &Inventory, action: &StepAction, relocation: &Move) -> Status {
     let copy = |node: &NodeId| seen.shards.iter().find(|r| r.shard == relocation.shard && &r.node == node);
     let target = copy(&relocation.to);
     let transfer = seen.transfers.iter().find(|t| t.shard == relocation.shard);
-    match (transfer, copy(&relocation.from), target.map(|r| r.state)) {
+    // What is replicated stays at its source.
+    let source = copy(&relocation.from).filter(|_| !matches!(action, StepAction::Replicate(_)));
+    match (transfer, source, target.map(|r| r.state)) {
         (Some(transfer), ..) => Status::Moving(transfer.done_bytes.or(target.map(|r| r.bytes)).unwrap_or(0)),
         (None, None, Some(ReplicaState::Active)) => Status::Arrived,
-        (None, None, None) => Status::Gone,
+        (None, None, None) if copy(&relocation.from).is_none() => Status::Gone,
         _ => Status::Quiet,
     }
 }
 
 impl Run {
-    /// Empties `victim`, or spreads the shards when there is none.
-    pub(super) async fn shift(&mut self, i: usize, victim: Option<&NodeId>) -> Result<Outcome, Halt> {
+    /// Spreads the shards, empties a node, or makes a dead one's copies anew.
+    pub(super) async fn shift(&mut self, i: usize) -> Result<Outcome, Halt> {
         self.begin_step(i).await?;
         let mut progress_at = Instant::now();
         let mut trouble = "the shards in transfer do not arrive".to_string();
         loop {
-            // A move that was under way when the controller ended comes first.
-            if let Some(open) = self.next_step(|_, step| matches!(step.action, StepAction::Move(_))) {
+            // A copy that was under way when the controller ended comes first.
+            if let Some(open) = self.next_step(|_, step| is_copy(&step.action)) {
                 match self.relocate(open).await? {
                     Outcome::Failed(why) => return self.fail_step(i, why).await,
                     Outcome::Blocked(why) => return Ok(Outcome::Blocked(why)),
@@ -60,10 +62,7 @@ impl Run {
             match self.unless_stopped(self.hands.datastore.inventory(None)).await? {
                 Err(why) => trouble = format!("the cluster does not answer: {why}"),
                 Ok(seen) => {
-                    let planned = match victim {
-                        Some(victim) => plan_drain(&seen, victim),
-                        None => Ok(plan_fill(&seen, &self.operation.nodes, &self.moved_already())),
-                    };
+                    let planned = self.next_moves(i, &seen);
                     // It was feasible at the start: a node that is ill just now may be well again before the deadline.
                     let (moves, feasible) = match planned {
                         Ok(moves) => (moves, true),
@@ -77,10 +76,14 @@ impl Run {
                     }
                     if let Some(next) = moves.into_iter().next() {
                         let place = self.last_move().unwrap_or(i);
-                        add_step(&mut self.operation, StepAction::Move(next), &self.pace.deadlines, Some(place));
+                        let action = match self.operation.steps[i].action {
+                            StepAction::Restore { .. } => StepAction::Replicate(next),
+                            _ => StepAction::Move(next),
+                        };
+                        add_step(&mut self.operation, action, &self.pace.deadlines, Some(place));
                         continue;
                     }
-                    if feasible && self.at_rest(&seen, victim) {
+                    if feasible && self.at_rest(i, &seen) {
                         return Ok(Outcome::Done(None));
                     }
                 }
@@ -93,11 +96,19 @@ impl Run {
     }
 
     /// Whether nothing is left to wait for.
-    fn at_rest(&self, seen: &Inventory, victim: Option<&NodeId>) -> bool {
+    fn at_rest(&self, i: usize, seen: &Inventory) -> bool {
         let busy = seen.nodes_in_transfer();
-        match victim {
-            Some(victim) => seen.on(victim).next().is_none() && !busy.contains(victim),
-            None => !self.operation.nodes.iter().any(|node| busy.contains(node)),
+        match &self.operation.steps[i].action {
+            StepAction::Drain { node } => seen.on(node).next().is_none() && !busy.contains(node),
+            _ => !self.operation.nodes.iter().any(|node| busy.contains(node)),
+        }
+    }
+
+    fn next_moves(&self, i: usize, seen: &Inventory) -> Result<Vec<Move>, Infeasible> {
+        match &self.operation.steps[i].action {
+            StepAction::Drain { node } => plan_drain(seen, node),
+            StepAction::Restore { node } => plan_restore(seen, node),
+            _ => Ok(plan_fill(seen, &self.operation.nodes, &self.moved_already())),
         }
     }
 
@@ -107,7 +118,7 @@ impl Run {
     }
 
     fn last_move(&self) -> Option<usize> {
-        self.operation.steps.iter().rposition(|step| matches!(step.action, StepAction::Move(_)))
+        self.operation.steps.iter().rposition(|step| is_copy(&step.action))
     }
 
     /// Brings the numbers of work done and left up to date with a new plan.
@@ -121,8 +132,9 @@ impl Run {
 
     /// One relocation, up to three attempts; the step is ended when this returns, unless the work was halted.
     async fn relocate(&mut self, i: usize) -> Result<Outcome, Halt> {
-        let StepAction::Move(relocation) = self.operation.steps[i].action.clone() else {
-            return Ok(Outcome::Blocked("not a move".into()));
+        let (StepAction::Move(relocation) | StepAction::Replicate(relocation)) = self.operation.steps[i].action.clone()
+        else {
+            return Ok(Outcome::Blocked("not a copy of a shard".into()));
         };
         let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;
         let mut why = "it never started".to_string();
@@ -136,8 +148,7 @@ impl Run {
                 tries += 1;
                 self.begin_step(i).await?;
                 let call = self.call(i);
-                let asked =
-                    tokio::time::timeout(self.pace.deadlines.call, self.hands.datastore.start_move(&call, &relocation));
+                let asked = tokio::time::timeout(self.pace.deadlines.call, self.start(i, &call, &relocation));
                 // Done, under way or unknown: the cluster itself will tell.
                 if let Ok(Effect::NoEffect(said)) = self.unless_stopped(asked).await? {
                     why = said;
@@ -159,6 +170,13 @@ impl Run {
         }
     }
 
+    async fn start(&self, i: usize, call: &Call, copy: &Move) -> Effect<()> {
+        match self.operation.steps[i].action {
+            StepAction::Replicate(_) => self.hands.datastore.replicate(call, copy).await,
+            _ => self.hands.datastore.start_move(call, copy).await,
+        }
+    }
+
     /// Watches until the shard has arrived, is moot, or this attempt has come to nothing (`Err`).
     async fn watch(&mut self, i: usize, relocation: &Move) -> Result<Result<Outcome, String>, Halt> {
         let stuck = self.operation.steps[i].deadline;
@@ -166,7 +184,7 @@ impl Run {
         let before = self.operation.bytes_left;
         loop {
             let seen = self.unless_stopped(self.hands.datastore.inventory(None)).await?;
-            let said = match seen.map(|seen| status(&seen, relocation)) {
+            let said = match seen.map(|seen| status(&seen, &self.operation.steps[i].action, relocation)) {
                 Ok(Status::Arrived) => return Ok(Ok(Outcome::Done(None))),
                 Ok(Status::Gone) => {
                     let note = "the shard was moved or dropped by other hands".to_string();

@@ -13,7 +13,7 @@ use super::{Hands, Orders, Pace, Report, Standing};
 use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
 use crate::operate::drivers::Unanswered;
 use crate::operate::plan;
-use crate::operate::proof::{self, ProofOfEmpty};
+use crate::operate::proof::{self, Baseline, NotProven, ProofOfCopies, ProofOfEmpty};
 
 /// Good probes in a row that make a new node a healthy member.
 const GOOD_PROBES: u32 = 3;
@@ -47,7 +47,13 @@ pub(super) struct Run {
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) operation: Operation,
     /// The last proof and when it was made; never read back from the journal.
-    pub(super) proof: Option<(ProofOfEmpty, Instant)>,
+    pub(super) proof: Option<(Proof, Instant)>,
+}
+
+/// What was proven of the node that goes.
+pub(super) enum Proof {
+    Empty(ProofOfEmpty),
+    Copies(ProofOfCopies),
 }
 
 impl Run {
@@ -79,7 +85,7 @@ impl Run {
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
         self.note_cancel().await?;
-        let Some(i) = self.next_step(|_, step| !matches!(step.action, StepAction::Move(_))) else {
+        let Some(i) = self.next_step(|_, step| !is_copy(&step.action)) else {
             return self.finish(OperationState::Succeeded, self.summary()).await;
         };
         if self.cancelled() {
@@ -102,18 +108,20 @@ impl Run {
         match self.operation.steps[i].action.clone() {
             StepAction::Validate => self.validate(i).await,
             StepAction::Join { node } => self.join(i, &node).await,
-            StepAction::Rebalance => self.shift(i, None).await,
-            StepAction::Drain { node } => self.shift(i, Some(&node)).await,
+            StepAction::Rebalance | StepAction::Drain { .. } | StepAction::Restore { .. } => self.shift(i).await,
             StepAction::Prove { node } => self.prove(i, &node).await,
             StepAction::Settle => self.settle(i).await,
             StepAction::Create { .. }
             | StepAction::Cordon { .. }
             | StepAction::Leave { .. }
+            | StepAction::Forget { .. }
             | StepAction::Destroy { .. }
             | StepAction::Uncordon { .. }
             | StepAction::Unjoin { .. } => self.enact(i).await,
-            // Moves are done within their rebalance or drain: one that stands alone is not guessed at.
-            StepAction::Move(_) => Ok(Outcome::Blocked("this version of vecscale does not know this step".into())),
+            // Copies are made within their rebalance, drain or restore: one that stands alone is not guessed at.
+            StepAction::Move(_) | StepAction::Replicate(_) => {
+                Ok(Outcome::Blocked("this version of vecscale does not know this step".into()))
+            }
         }
     }
 
@@ -125,7 +133,7 @@ impl Run {
         let detail = self.operation.detail.clone();
         if !plan::can_undo(&self.operation) {
             return match self.operation.kind {
-                Kind::ScaleDown => self.block("scale_down", &detail).await,
+                kind @ (Kind::ScaleDown | Kind::Reap) => self.block(kind.as_str(), &detail).await,
                 _ => self.finish(OperationState::Partial, detail).await,
             };
         }
@@ -167,7 +175,8 @@ impl Run {
             StepAction::Unjoin { node } | StepAction::Destroy { node } => node.clone(),
             _ => return Ok(None),
         };
-        if !self.hands.datastore.holds_data() || self.operation.kind != Kind::ScaleUp {
+        let adds = matches!(self.operation.kind, Kind::ScaleUp | Kind::Replace | Kind::Adopt);
+        if !self.hands.datastore.holds_data() || !adds {
             return Ok(None);
         }
         let seen = self.read(|run| async { run.hands.datastore.inventory(None).await }).await?;
@@ -184,7 +193,7 @@ impl Run {
     fn is_undo(&self, step: &Step) -> bool {
         match step.action {
             StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
-            StepAction::Destroy { .. } => self.operation.kind == Kind::ScaleUp,
+            StepAction::Destroy { .. } => matches!(self.operation.kind, Kind::ScaleUp | Kind::Replace),
             _ => false,
         }
     }
@@ -258,25 +267,38 @@ impl Run {
         }
     }
 
-    /// Tries until the deadline of step `i`; keeps the proof and gives it as the journal has it.
+    /// Tries until the deadline of step `i`; keeps the proof and gives it as the journal has it. A member that is forgotten
+    /// needs another proof than one that leaves.
     pub(super) async fn new_proof(&mut self, i: usize, node: &NodeId) -> Result<Result<Value, String>, Halt> {
         let deadline = self.deadline(i);
         let Some(baseline) = self.found().and_then(|found| found.baseline) else {
             return Ok(Err("the journal does not say what the node held before".into()));
         };
         loop {
-            let (store, clock) = (self.hands.datastore.clone(), self.hands.clock.clone());
-            let proof = proof::prove(&*store, &*clock, node, &baseline, self.pace.probe);
+            let proof = self.prove_once(i, node, &baseline);
             match self.unless_stopped(proof).await? {
                 Ok(proof) => {
-                    let written = json!(proof);
+                    let written = match &proof {
+                        Proof::Empty(proof) => json!(proof),
+                        Proof::Copies(proof) => json!(proof),
+                    };
                     self.proof = Some((proof, Instant::now()));
                     return Ok(Ok(written));
                 }
-                Err(why) if Instant::now() >= deadline => return Ok(Err(format!("not proven empty: {why}"))),
+                Err(why) if Instant::now() >= deadline => return Ok(Err(format!("not proven: {why}"))),
                 Err(why) if self.cancelled() => return Ok(Err(why.to_string())),
                 Err(_) => self.rest(self.pace.probe).await?,
             }
+        }
+    }
+
+    async fn prove_once(&self, i: usize, node: &NodeId, baseline: &Baseline) -> Result<Proof, NotProven> {
+        let (store, clock, apart) = (&*self.hands.datastore, &*self.hands.clock, self.pace.probe);
+        match self.operation.steps[i].action {
+            StepAction::Forget { .. } => {
+                proof::prove_copies(store, clock, node, baseline, apart).await.map(Proof::Copies)
+            }
+            _ => proof::prove(store, clock, node, baseline, apart).await.map(Proof::Empty),
         }
     }
 
@@ -319,13 +341,26 @@ impl Run {
         self.note_cancel().await
     }
 
-    /// Waits while everything is forbidden.
+    /// Waits while everything is forbidden, or a person has paused the operation.
     pub(super) async fn until_allowed(&mut self) -> Result<(), Halt> {
         if self.standing.forbidden() {
             tracing::warn!(operation = %self.operation.id, "a STOP file lies in the storage path: the operation waits");
         }
-        while self.standing.forbidden() {
+        loop {
+            self.note_pause().await?;
+            if !self.operation.paused && !self.standing.forbidden() {
+                return Ok(());
+            }
             self.rest(self.pace.probe).await?;
+        }
+    }
+
+    async fn note_pause(&mut self) -> Result<(), Halt> {
+        let paused = self.orders.borrow().paused;
+        if paused != self.operation.paused {
+            self.operation.paused = paused;
+            self.write(None, None).await?;
+            self.report(Report::Progress { operation: Box::new(self.operation.clone()) });
         }
         Ok(())
     }
@@ -342,9 +377,7 @@ impl Run {
 
     /// Past leaving the cluster, or with only the quiet at the end to come, there is nothing left to cancel.
     fn can_cancel(&self) -> bool {
-        let settling = |step: &Step| step.action == StepAction::Settle;
-        let left = self.operation.kind == Kind::ScaleDown && !plan::can_undo(&self.operation);
-        !left && self.next_step(|_, step| !settling(step)).is_some()
+        plan::can_cancel(&self.operation).is_ok()
     }
 
     pub(super) fn cancelled(&self) -> bool {
@@ -362,12 +395,16 @@ impl Run {
             | StepAction::Join { node }
             | StepAction::Cordon { node }
             | StepAction::Drain { node }
+            | StepAction::Restore { node }
             | StepAction::Prove { node }
             | StepAction::Leave { node }
+            | StepAction::Forget { node }
             | StepAction::Destroy { node }
             | StepAction::Uncordon { node }
             | StepAction::Unjoin { node } => format!("{} {node}", step.name()),
-            StepAction::Move(m) => format!("move {} from {} to {}", m.shard, m.from, m.to),
+            StepAction::Move(m) | StepAction::Replicate(m) => {
+                format!("{} {} from {} to {}", step.name(), m.shard, m.from, m.to)
+            }
             StepAction::Validate | StepAction::Rebalance | StepAction::Settle => step.name().to_string(),
         }
     }
@@ -384,7 +421,18 @@ impl Run {
         match self.operation.kind {
             Kind::ScaleUp => format!("added {nodes}; {moved} shards moved"),
             Kind::ScaleDown => format!("removed {nodes}; {moved} shards moved"),
-            Kind::Replace | Kind::Rebalance => format!("{moved} shards moved"),
+            Kind::Replace => {
+                let dead = self.operation.replaces.as_ref().map_or("a dead node", NodeId::as_str);
+                format!("{nodes} stands in for {dead}; {moved} shards made anew")
+            }
+            Kind::Rebalance => format!("{moved} shards moved"),
+            Kind::Adopt => format!("adopted {nodes}; {moved} shards moved"),
+            Kind::Reap => format!("reaped {nodes}"),
         }
     }
+}
+
+/// One shard on its way: a step within another.
+pub(super) fn is_copy(action: &StepAction) -> bool {
+    matches!(action, StepAction::Move(_) | StepAction::Replicate(_))
 }

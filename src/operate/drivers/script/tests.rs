@@ -67,7 +67,7 @@ fn call(deadline: Duration) -> Call {
 }
 
 async fn create(bench: &Bench) -> Effect<Machine> {
-    bench.provider().create(&call(Duration::from_secs(30)), &node(), None).await
+    bench.provider().create(&call(Duration::from_secs(30)), &NewNode::named(node())).await
 }
 
 /// Waits for something that a script does, and fails after ten seconds.
@@ -122,7 +122,13 @@ async fn a_script_gets_json_and_a_clean_environment() {
     let mut bench = Bench::new(&[("create", "cat > input; env > environment; exit 20")]);
     bench.env.insert("TOKEN_FILE".into(), "/run/secret; $(touch x)".into());
     bench.env.insert("VECSCALE_NODE".into(), "another".into());
-    let effect = bench.provider().create(&call(Duration::from_secs(30)), &node(), Some("$(touch pwned)\n\"'")).await;
+    let effect = bench
+        .provider()
+        .create(
+            &call(Duration::from_secs(30)),
+            &NewNode { zone: Some("$(touch pwned)\n\"'".into()), ..NewNode::named(node()) },
+        )
+        .await;
     assert!(matches!(effect, Effect::NoEffect(_)), "{effect:?}");
     let input: Value = serde_json::from_str(&bench.read("input")).expect("JSON");
     let expected = json!({"contract": 1, "pool": "p", "node": "n1", "operation": "op", "zone": "$(touch pwned)\n\"'"});
@@ -189,7 +195,7 @@ async fn a_script_that_hangs_is_ended_with_all_its_children() {
                 sh -c 'trap \"\" TERM; echo $$ > stubborn; while :; do sleep 0.1; done' & wait";
     let bench = Bench::new(&[("create", body)]);
     let began = Instant::now();
-    let effect = bench.provider().create(&call(Duration::from_secs(1)), &node(), None).await;
+    let effect = bench.provider().create(&call(Duration::from_secs(1)), &NewNode::named(node())).await;
     assert!(matches!(&effect, Effect::Unknown(why) if why.contains("not done within 1 s")), "{effect:?}");
     assert!(began.elapsed() < Duration::from_secs(9), "TERM was enough for the script: {:?}", began.elapsed());
     for name in ["parent", "stubborn"] {
@@ -201,7 +207,7 @@ async fn a_script_that_hangs_is_ended_with_all_its_children() {
 #[tokio::test]
 async fn a_script_that_ignores_term_is_killed() {
     let bench = Bench::new(&[("create", "trap '' TERM; echo $$ > parent; while :; do sleep 0.1; done")]);
-    let effect = bench.provider().create(&call(Duration::from_secs(1)), &node(), None).await;
+    let effect = bench.provider().create(&call(Duration::from_secs(1)), &NewNode::named(node())).await;
     assert!(matches!(effect, Effect::Unknown(_)), "{effect:?}");
     let pid = bench.read("parent");
     until("the script", || !alive(&pid)).await;
@@ -240,12 +246,13 @@ async fn a_script_of_a_dead_controller_is_waited_for_and_never_doubled() {
         r#"if [ -e made ]; then echo '{"nodes":[{"id":"n1","address":"http://a:1"}]}'; else echo '{"nodes":[]}'; fi"#;
     let bench = Bench::new(&[("create", body), ("list", list), ("destroy", "touch destroyed; exit 0")]);
     let (first, second) = (bench.provider(), bench.provider());
-    let asked = tokio::spawn(async move { first.create(&call(Duration::from_secs(30)), &node(), None).await });
+    let asked =
+        tokio::spawn(async move { first.create(&call(Duration::from_secs(30)), &NewNode::named(node())).await });
     until("the script", || bench.path("runs").exists()).await;
     asked.abort(); // as good as dead: nobody waits for the script any more
     let _ = asked.await;
     for _ in 0..5 {
-        let effect = second.create(&call(Duration::from_secs(30)), &node(), None).await;
+        let effect = second.create(&call(Duration::from_secs(30)), &NewNode::named(node())).await;
         assert_eq!(effect, Effect::InProgress);
     }
     let machine = Machine { id: node(), address: String::new(), zone: None, instance: None, ready: None };
@@ -253,7 +260,7 @@ async fn a_script_of_a_dead_controller_is_waited_for_and_never_doubled() {
     fs::write(bench.path("go"), b"").expect("a file");
     let began = Instant::now();
     let made = loop {
-        match second.create(&call(Duration::from_secs(30)), &node(), None).await {
+        match second.create(&call(Duration::from_secs(30)), &NewNode::named(node())).await {
             Effect::InProgress if began.elapsed() < Duration::from_secs(10) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

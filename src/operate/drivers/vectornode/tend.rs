@@ -28,8 +28,6 @@ const ROUND: Duration = Duration::from_millis(200);
 const GIVE_UP: u32 = 4;
 /// How often the provider is asked whether nodes have moved.
 const LOOK_UP: Duration = Duration::from_secs(5);
-/// A node that says nothing at all for so long, twice, is unreachable.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -144,7 +142,7 @@ impl Tender {
             }
             Wish::TakeOut { node } => {
                 let listed = map.shards().any(|(_, _, _, a)| a.written().any(|n| *n == node));
-                if !listed || self.is_alive(&self.writer.address(map, &node)).await {
+                if !listed || self.writer.is_alive(&self.writer.address(map, &node)).await {
                     return Ok(());
                 }
                 tracing::warn!(%node, "the node does not answer and holds writes up: its replicas are taken out");
@@ -156,18 +154,6 @@ impl Tender {
             }
         }
         .map(drop)
-    }
-
-    /// Whether a node gives any sign of life: an error is one too.
-    async fn is_alive(&self, address: &str) -> bool {
-        for _ in 0..2 {
-            let answer = self.writer.peers.send(Method::GET, address, "/health", "", SIGN_OF_LIFE).await;
-            if matches!(answer, Ok(_) | Err(PeerError::Refused { .. })) {
-                return true;
-            }
-            sleep(PAUSE).await;
-        }
-        false
     }
 
     async fn round(&mut self) -> Result<(), NotChanged> {

@@ -23,6 +23,11 @@ use crate::operate::drivers::{Provider, Unanswered};
 /// How long a node may take to vote or to change over to a map.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// A node that says nothing at all for so long, twice, is unreachable.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// Between the two.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
+
 /// How a change did not come about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NotChanged {
@@ -167,6 +172,18 @@ impl Writer {
         let known = machines.iter().map(|m| (m.id.clone(), m.address.clone())).collect();
         *self.addresses.write().expect("no panic while writing") = known;
         Ok(machines)
+    }
+
+    /// Whether a node gives any sign of life: an error is one too.
+    pub async fn is_alive(&self, address: &str) -> bool {
+        for _ in 0..2 {
+            let answer = self.peers.send(Method::GET, address, "/health", "", SIGN_OF_LIFE).await;
+            if matches!(answer, Ok(_) | Err(PeerError::Refused { .. })) {
+                return true;
+            }
+            tokio::time::sleep(SECOND_LOOK).await;
+        }
+        false
     }
 
     /// Has the nodes promise to refuse older controllers.
