@@ -1,5 +1,7 @@
 //! The only reader of the wall clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
@@ -19,23 +21,29 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that starts at an instant and advances with tokio's time, so that paused time pauses it too.
-#[cfg(test)]
+/// A clock that starts at an instant and advances with tokio's time, so that paused time pauses it too. Like any wall
+/// clock it can be set.
 pub struct TokioClock {
     start: Timestamp,
     began: tokio::time::Instant,
+    /// Milliseconds by which it was set forwards, backwards when negative.
+    set_by: AtomicI64,
 }
 
-#[cfg(test)]
 impl TokioClock {
-    pub fn starting_at(start: Timestamp) -> std::sync::Arc<TokioClock> {
-        std::sync::Arc::new(TokioClock { start, began: tokio::time::Instant::now() })
+    pub fn starting_at(start: Timestamp) -> Arc<TokioClock> {
+        Arc::new(TokioClock { start, began: tokio::time::Instant::now(), set_by: AtomicI64::new(0) })
+    }
+
+    /// Sets it forwards by so many milliseconds, backwards when negative; waiting goes on as if nothing had happened.
+    pub fn set_by(&self, millis: i64) {
+        self.set_by.fetch_add(millis, Ordering::Relaxed);
     }
 }
 
-#[cfg(test)]
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        self.start.plus(self.began.elapsed())
+        let by_itself = self.start.plus(self.began.elapsed());
+        Timestamp::from_millis(by_itself.millis() + self.set_by.load(Ordering::Relaxed))
     }
 }

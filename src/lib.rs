@@ -16,6 +16,7 @@
 //! event, and what it knows goes out as one immutable picture ([`handle`]). [`app`] wires a process together.
 //! [`config`] turns the file into checked settings; [`telemetry`] has one method per event. [`clock`] is the only
 //! reader of the wall clock; [`http`], [`units`] and [`spelling`] are what several parts share.
+//! [`replay`] drives the same controller with an invented cluster and a paused clock, and holds it against its promises.
 //! [`node`] is the built-in vector node: a program of its own, it and the controller meet only over HTTP.
 //!
 //! # Where to begin
@@ -26,6 +27,7 @@
 //! - [`operate::plan`] and [`operate::runner`]: the steps of each kind of work, and how they survive `kill -9`.
 //! - [`operate::drivers`]: the traits behind which a further provider or datastore goes.
 //! - [`record::Journal`]: what is kept, and in which transactions.
+//! - [`replay`]: an invented cluster that drives all of the above through faults, a seed a story.
 //!
 //! # Absent on purpose
 //!
@@ -50,6 +52,7 @@ pub mod node;
 pub mod observe;
 pub mod operate;
 pub mod record;
+pub mod replay;
 pub mod scrape;
 pub mod serve;
 pub mod spelling;

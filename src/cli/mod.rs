@@ -13,6 +13,7 @@ mod operate;
 mod plan;
 mod run;
 mod shapes;
+mod simulate;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,8 @@ pub enum Short {
     ScaleDown(operate::ScaleDownArgs),
     /// Spread the shards evenly by hand
     Rebalance(operate::RebalanceArgs),
+    /// Play an invented cluster through load, faults and crashes, and hold vecscale against its promises
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -113,6 +116,7 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::ScaleUp(args) => operate::scale_up(&args, out).await,
         Short::ScaleDown(args) => operate::scale_down(&args, out).await,
         Short::Rebalance(args) => operate::rebalance(&args, out).await,
+        Short::Simulate(args) => simulate::run(&args, out),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::model::{Inventory, Machine, NodeId, NodeSample, Timestamp};
 use crate::operate::drivers::{Datastore, Provider, Unanswered};
-use crate::scrape::{Sources, Target};
+use crate::scrape::{Scrape, Target};
 
 /// Longest wait for provider and datastore; what comes later is a gap, not a pause.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub struct Look {
 pub struct Eyes {
     pub provider: Arc<dyn Provider>,
     pub store: Arc<dyn Datastore>,
-    pub sources: Arc<Sources>,
+    pub sources: Arc<dyn Scrape>,
     pub clock: Arc<dyn Clock>,
 }
 

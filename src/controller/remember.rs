@@ -157,12 +157,13 @@ impl Controller {
             Action::ScaleUp { nodes, .. } => self.new_names(nodes, seen).await?,
             _ => Vec::new(),
         };
+        let at = self.eyes.clock.now();
         Ok(plan::plan(
             decision,
             Planning {
-                id: OperationId(uuid::Uuid::now_v7().to_string().into()),
+                id: operation_id(at, self.journal.fence(), &self.pool, decision.id),
                 pool: self.pool.clone(),
-                at: self.eyes.clock.now(),
+                at,
                 who: request.map_or(super::OURSELVES, |r| r.who.as_str()),
                 names,
                 holds_data: self.eyes.store.holds_data(),
@@ -178,6 +179,22 @@ impl Controller {
         self.journal.save(&self.pool, "highest_ordinal", &json!(used), None).await?;
         Ok(names)
     }
+}
+
+/// A UUIDv7 without chance, so that a replay gives the same story: the instant, then what tells two operations apart. A
+/// pool never gives a decision's number twice.
+fn operation_id(at: Timestamp, fence: u64, pool: &str, decision: u64) -> OperationId {
+    let millis = u64::try_from(at.millis()).unwrap_or(0);
+    // FNV-1a, and a last stir (as splitmix64 has it), for the decisions of one pool differ in few bits.
+    let bytes = pool.bytes().chain(fence.to_be_bytes()).chain(decision.to_be_bytes());
+    let sum = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let stirred = (sum ^ (sum >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let stirred = (stirred ^ (stirred >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let mut rest = [0; 10];
+    rest[..2].copy_from_slice(&(fence as u16).to_be_bytes());
+    rest[2..].copy_from_slice(&(stirred ^ (stirred >> 31)).to_be_bytes());
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid();
+    OperationId(id.to_string().into())
 }
 
 /// The operator of one pool, and where it reports.

@@ -11,8 +11,8 @@ use crate::config;
 use crate::handle::{Command, Refusal, RefusalKind, Reply};
 use crate::model::{Answer, NodeSample};
 use crate::operate::drivers::{Datastore, Provider};
-use crate::operate::runner::fakes::World as Fake;
 use crate::record::{HistoryQuery, MemoryJournal};
+use crate::replay::World as Fake;
 use crate::scrape::Sources;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -36,8 +36,7 @@ fn pool(more: &str) -> PoolConfig {
 
 impl Stage {
     fn of(nodes: usize) -> Stage {
-        let mut world = Fake::new(nodes, 0, 1);
-        Arc::get_mut(&mut world).expect("ours alone").data = false;
+        let world = Fake::without_data(nodes);
         let clock = TokioClock::starting_at(START);
         Stage { world, journal: Arc::new(MemoryJournal::new()), clock, stop_file: Arc::default() }
     }

@@ -14,8 +14,6 @@ mod moves;
 mod work;
 
 #[cfg(test)]
-pub mod fakes;
-#[cfg(test)]
 mod stories;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 
 use crate::clock::Clock;
@@ -33,6 +34,17 @@ pub struct Target {
     pub id: NodeId,
     /// `http://host:port`, or `host:port`.
     pub address: String,
+}
+
+/// Where samples come from: the pages of real nodes, or an invented cluster.
+#[async_trait]
+pub trait Scrape: Send + Sync {
+    /// The signals that the samples are to have, in order.
+    fn signals(&self) -> Vec<Signal>;
+
+    /// One sample per target, ordered by id. `interval` is the time between checks: what carries a timestamp older
+    /// than two of it is stale.
+    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample>;
 }
 
 /// The pages of the nodes of one pool.
@@ -65,23 +77,6 @@ impl Sources {
         Ok(Sources { settings, client })
     }
 
-    /// The signals that the pages are to give, in order.
-    pub fn signals(&self) -> Vec<Signal> {
-        let mut signals: Vec<Signal> = self.settings.pages.iter().flat_map(|p| p.signals.keys().cloned()).collect();
-        signals.sort();
-        signals.dedup();
-        signals
-    }
-
-    /// One sample per target, ordered by id. `interval` is the time between checks: what carries a timestamp older
-    /// than two of it is stale.
-    pub async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
-        let asked: Vec<_> = targets.iter().map(|target| self.node(target, interval, clock)).collect();
-        let mut samples: Vec<NodeSample> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
-        samples.sort_by(|a, b| a.node.cmp(&b.node));
-        samples
-    }
-
     /// All pages of a node at once. Its health is told by the first alone.
     async fn node(&self, target: &Target, interval: Duration, clock: &dyn Clock) -> NodeSample {
         let (at, began) = (clock.now(), tokio::time::Instant::now());
@@ -107,6 +102,23 @@ impl Sources {
             answer: answer.unwrap_or(Answer::None),
             signals,
         }
+    }
+}
+
+#[async_trait]
+impl Scrape for Sources {
+    fn signals(&self) -> Vec<Signal> {
+        let mut signals: Vec<Signal> = self.settings.pages.iter().flat_map(|p| p.signals.keys().cloned()).collect();
+        signals.sort();
+        signals.dedup();
+        signals
+    }
+
+    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
+        let asked: Vec<_> = targets.iter().map(|target| self.node(target, interval, clock)).collect();
+        let mut samples: Vec<NodeSample> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        samples.sort_by(|a, b| a.node.cmp(&b.node));
+        samples
     }
 }
 

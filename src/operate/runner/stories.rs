@@ -10,13 +10,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::fakes::{Fault, Mortal, World, node};
 use super::ledger::operation_entry;
 use super::{Hands, Operator, Pace, Report, Standing};
 use crate::clock::TokioClock;
 use crate::model::*;
 use crate::operate::plan::{self, Planning, plan};
 use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
+use crate::replay::{Fault, Mortal, World, node};
 
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -63,7 +63,7 @@ fn operator(
 
 impl Story {
     fn of(world: Arc<World>) -> Story {
-        let journal = Arc::new(Mortal { inner: MemoryJournal::new(), world: world.clone(), full: Mutex::new(0) });
+        let journal = Arc::new(Mortal::new(MemoryJournal::new(), world.clone()));
         let standing = Arc::new(Stands::default());
         let (operator, reports) = operator(&world, &journal, &standing);
         Story { world, journal, standing, operator, reports }
@@ -81,7 +81,7 @@ impl Story {
     /// The next controller, on the same journal and world.
     async fn restart(&mut self) {
         let inner = self.journal.inner.reopen();
-        self.journal = Arc::new(Mortal { inner, world: self.world.clone(), full: Mutex::new(0) });
+        self.journal = Arc::new(Mortal::new(inner, self.world.clone()));
         (self.operator, self.reports) = operator(&self.world, &self.journal, &self.standing);
         if let Some(open) = self.journal.open_operation(&"p".into()).await.expect("a journal") {
             self.operator.resume(open);
@@ -120,7 +120,7 @@ impl Story {
 
     /// One line per audit row, after the invariants.
     async fn told(&self) -> Vec<String> {
-        self.world.check(SHARDS).unwrap_or_else(|broken| panic!("{broken}\n{:#?}", self.world.ledger()));
+        self.world.check().unwrap_or_else(|broken| panic!("{broken}\n{:#?}", self.world.ledger()));
         let query = HistoryQuery { limit: 1000, ..HistoryQuery::default() };
         self.journal.history(&query).await.expect("a history").into_iter().rev().map(|row| row.summary).collect()
     }
@@ -260,7 +260,7 @@ async fn each_failure_ends_as_it_should() {
         let told = story.told().await;
         assert_eq!(story.audit(HistoryKind::Operation).await.len(), 2, "{what}: {told:#?}");
         tokio::time::sleep(Duration::from_secs(4000)).await; // whatever was late has come by now
-        story.world.check(SHARDS).unwrap_or_else(|broken| panic!("{what}, later: {broken}"));
+        story.world.check().unwrap_or_else(|broken| panic!("{what}, later: {broken}"));
     }
 }
 
@@ -289,7 +289,7 @@ async fn what_stays_unknown_is_blocked_and_looked_at_again_by_the_next_start() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_never_becomes_healthy_is_taken_away_again() {
     let mut story = Story::new();
-    *story.world.ready.lock().unwrap() = false;
+    story.world.set_ready(false);
     story.begin(up()).await;
     let ended = story.end().await;
     assert_eq!(ended.state, OperationState::Failed);
@@ -301,7 +301,7 @@ async fn a_node_that_never_becomes_healthy_is_taken_away_again() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_is_put_back() {
     let mut story = four();
-    *story.world.flight.lock().unwrap() = None;
+    story.world.set_flight(None);
     story.begin(down()).await;
     let ended = story.end().await;
     assert_eq!(ended.state, OperationState::Failed, "{}", ended.detail);
@@ -315,7 +315,7 @@ async fn nothing_leaves_without_proof() {
     // The victim does not answer; a survivor does not answer.
     for silent in [3, 1] {
         let mut story = four();
-        story.world.silent.lock().unwrap().insert(node(silent));
+        story.world.cut_off(silent);
         story.begin(down()).await;
         let ended = story.end().await;
         assert_eq!(ended.state, OperationState::Failed, "n{silent}: {}", ended.detail);
@@ -391,7 +391,7 @@ async fn a_full_disk_holds_the_operation_and_loses_nothing() {
     story.begin(down()).await;
     story.step_seen("cordon", StepState::Done).await;
     let before = story.world.ledger().len();
-    *story.journal.full.lock().unwrap() = 20;
+    story.world.fill_disk(20);
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(story.world.ledger().len(), before, "no effect without a record");
     assert_eq!(story.end().await.state, OperationState::Succeeded);
@@ -444,11 +444,7 @@ async fn two_nodes_at_once_and_a_second_operation_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn nodes_without_data_come_and_go_without_shards() {
-    let world = || {
-        let mut world = World::new(3, 0, 1);
-        Arc::get_mut(&mut world).expect("not shared yet").data = false;
-        world
-    };
+    let world = || World::without_data(3);
     let cases: [Case; 7] = [
         ("up", up(), "", &[], OperationState::Succeeded, 4),
         ("create lost", up(), "create", &[Fault::LoseAnswer], OperationState::Succeeded, 4),
@@ -530,7 +526,7 @@ async fn a_drain_goes_on_over_restarts_with_the_journal_on_disk() {
             }
         }
     }
-    world.check(SHARDS).unwrap_or_else(|broken| panic!("{broken}\n{:#?}", world.ledger()));
+    world.check().unwrap_or_else(|broken| panic!("{broken}\n{:#?}", world.ledger()));
     assert_eq!(world.machines(), ["n1", "n2", "n4"]);
     let journal = SqliteJournal::open_read_only(dir.path()).expect("a journal");
     let query = HistoryQuery { kind: Some(HistoryKind::Step), limit: 100, ..HistoryQuery::default() };
@@ -565,7 +561,7 @@ async fn after_crashes(what: &str, story: &mut Story) {
         assert!(operation.state.is_final(), "{what}: {operation:#?}\n{:#?}", story.world.ledger());
         assert_eq!(story.audit(HistoryKind::Operation).await.len(), 2, "{what}");
     }
-    story.world.check(SHARDS).unwrap_or_else(|broken| panic!("{what}: {broken}\n{:#?}", story.world.ledger()));
+    story.world.check().unwrap_or_else(|broken| panic!("{what}: {broken}\n{:#?}", story.world.ledger()));
     assert_eq!(story.world.cordoned(), 0, "{what}: left cordoned");
     let mut rows = story.audit(HistoryKind::Step).await;
     let all = rows.len();
@@ -610,7 +606,7 @@ async fn a_scale_down_survives_death_at_any_instant() {
 async fn an_undo_survives_death_at_any_instant() {
     let unhealthy = || {
         let story = Story::new();
-        *story.world.ready.lock().unwrap() = false;
+        story.world.set_ready(false);
         story
     };
     dies_everywhere("undone up", unhealthy, up(), false).await;
@@ -639,7 +635,7 @@ async fn while_everything_is_forbidden_nothing_more_is_done_and_afterwards_it_go
         assert_eq!(story.world.ledger(), done, "went on after {at} effects");
         story.standing.1.store(false, Ordering::Relaxed);
         assert_eq!(story.end().await.state, OperationState::Succeeded, "stopped after {at} effects");
-        story.world.check(SHARDS).unwrap();
+        story.world.check().unwrap();
         if over {
             assert!(at > 3, "{done:?}");
             break;

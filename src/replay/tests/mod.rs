@@ -1,0 +1,3 @@
+//! The simulator held against itself, and the product held against its promises.
+
+mod seeds;

@@ -1,0 +1,413 @@
+//! An invented cluster: machines, members, shards with real vectors, transfers that take time. What nature does to it is
+//! in `nature`, what is asked of it in `deeds` and `hands`, what must hold in `laws`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::curve::Curve;
+use super::deeds::Deed;
+use super::faults::{Crash, Fault, Faults};
+use super::laws::Laws;
+use super::nature::{Fate, Listing};
+use super::tally::Tally;
+use crate::model::{Inventory, Machine, Member, Move, NodeId, Replica, ReplicaState, ShardId, Transfer};
+
+/// A dead node is called unhealthy by the others after this long.
+const NOTICED_AFTER: Duration = Duration::from_secs(5);
+/// The only collection.
+const COLLECTION: &str = "docs";
+const BYTES_PER_VECTOR: u64 = 100;
+/// A transfer that never arrives.
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
+/// How large the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    pub nodes: usize,
+    pub shards: u32,
+    /// Copies of each shard.
+    pub replicas: u32,
+    /// Zones over which the first nodes are dealt; 0: none is told.
+    pub zones: usize,
+    /// Whether nodes hold data: if not, every machine is a member.
+    pub data: bool,
+    /// The bounds that are to hold.
+    pub min_nodes: u32,
+    pub max_nodes: u32,
+}
+
+/// Provider, datastore and pages of an invented cluster, in tokio's time.
+pub struct World {
+    state: Mutex<State>,
+    pub crash: Crash,
+    pub(super) scale: Scale,
+}
+
+/// One copy of a shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub vectors: BTreeSet<u64>,
+    /// It has missed a write, or lost what it had: no copy to rely on.
+    pub stale: bool,
+}
+
+/// A copy on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub copy: Move,
+    pub is_move: bool,
+    pub ends: Instant,
+}
+
+/// A request that arrives late, or once more.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub at: Instant,
+    pub deed: Deed,
+    pub fence: u64,
+}
+
+/// One line of what happened, as the cluster itself saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// Since the beginning.
+    pub at: Duration,
+    /// A call, or something that no one asked for.
+    pub is_call: bool,
+    pub text: String,
+    pub note: String,
+}
+
+pub(super) struct State {
+    pub rng: Rng,
+    began: Instant,
+    pub scale: Scale,
+    pub machines: BTreeMap<NodeId, Machine>,
+    pub fates: BTreeMap<NodeId, Fate>,
+    /// Whether each is cordoned.
+    pub members: BTreeMap<NodeId, bool>,
+    pub copies: BTreeMap<(ShardId, NodeId), Held>,
+    /// What was written and acknowledged.
+    pub acked: BTreeMap<ShardId, BTreeSet<u64>>,
+    pub flights: Vec<Flight>,
+    pub due: Vec<Due>,
+    pub faults: Faults,
+    pub laws: Laws,
+    pub ledger: Vec<Line>,
+    pub tally: Tally,
+    /// How long a shard takes to move; `None`: it never arrives.
+    pub flight: Option<Duration>,
+    pub listing: Listing,
+    pub store_is_silent: bool,
+    /// The longest that a read takes.
+    pub reads_last: Duration,
+    pub is_ready: bool,
+    /// So many writes of the journal fail.
+    pub full: u32,
+    pub load: Curve,
+}
+
+/// `n1`, `n2` …
+pub fn node(n: usize) -> NodeId {
+    NodeId::new(&format!("n{n}")).expect("a letter and digits are a name")
+}
+
+fn machine(id: &NodeId, zone: Option<String>) -> Machine {
+    let instance = Some(format!("i-{id}"));
+    Machine { id: id.clone(), address: format!("http://{id}"), zone, instance, ready: Some(true) }
+}
+
+fn shard(number: u32) -> ShardId {
+    ShardId { collection: COLLECTION.into(), shard: number }
+}
+
+impl World {
+    /// `shards` shards with `replicas` copies each, dealt round over `nodes` nodes; nothing goes wrong in it by itself.
+    pub fn new(nodes: usize, shards: u32, replicas: u32) -> Arc<World> {
+        let scale = Scale { nodes, shards, replicas, zones: 0, data: true, min_nodes: 1, max_nodes: 1000 };
+        World::drawn(scale, Rng::with_seed(0), Curve::Constant(1.0))
+    }
+
+    /// Nodes that hold no data: every machine is a member.
+    pub fn without_data(nodes: usize) -> Arc<World> {
+        let scale = Scale { nodes, shards: 0, replicas: 1, zones: 0, data: false, min_nodes: 1, max_nodes: 1000 };
+        World::drawn(scale, Rng::with_seed(0), Curve::Constant(1.0))
+    }
+
+    pub fn drawn(scale: Scale, rng: Rng, load: Curve) -> Arc<World> {
+        let mut state = State {
+            rng,
+            began: Instant::now(),
+            scale,
+            machines: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            members: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            acked: BTreeMap::new(),
+            flights: Vec::new(),
+            due: Vec::new(),
+            faults: Faults::default(),
+            laws: Laws::default(),
+            ledger: Vec::new(),
+            tally: Tally::default(),
+            flight: Some(Duration::from_secs(5)),
+            listing: Listing::Told,
+            store_is_silent: false,
+            reads_last: Duration::ZERO,
+            is_ready: true,
+            full: 0,
+            load,
+        };
+        for n in 1..=scale.nodes {
+            let zone = (scale.zones > 0).then(|| format!("z{}", n % scale.zones.max(1)));
+            state.machines.insert(node(n), machine(&node(n), zone));
+            state.members.insert(node(n), false);
+        }
+        for number in 0..scale.shards {
+            let first = u64::from(number) * 100_000;
+            let vectors: BTreeSet<u64> = (first..first + 10 + u64::from(number)).collect();
+            for copy in 0..scale.replicas {
+                let on = node(((number + copy) as usize % scale.nodes) + 1);
+                state.copies.insert((shard(number), on), Held { vectors: vectors.clone(), stale: false });
+            }
+            state.acked.insert(shard(number), vectors);
+        }
+        state.nature_took();
+        Arc::new(World { state: Mutex::new(state), crash: Crash::default(), scale })
+    }
+
+    /// The state as of now: what is due has happened.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.as_left();
+        state.catch_up();
+        state
+    }
+
+    /// The state when it was last looked at.
+    pub(super) fn as_left(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next calls of this name do this instead.
+    pub fn fault(&self, call: &'static str, faults: &[Fault]) {
+        self.state().faults.script(call, faults);
+    }
+
+    /// The first call with each key does this instead.
+    pub fn fault_each(&self, fault: Option<Fault>) {
+        self.state().faults.first_of_each(fault);
+    }
+
+    /// Every call that asked for a change, in order.
+    pub fn ledger(&self) -> Vec<String> {
+        self.as_left().ledger.iter().filter(|line| line.is_call).map(|line| line.text.clone()).collect()
+    }
+
+    pub fn machines(&self) -> Vec<String> {
+        self.state().machines.keys().map(ToString::to_string).collect()
+    }
+
+    pub fn cordoned(&self) -> usize {
+        self.state().members.values().filter(|cordoned| **cordoned).count()
+    }
+
+    /// How long a shard takes to move from now on; `None`: it never arrives.
+    pub fn set_flight(&self, flight: Option<Duration>) {
+        self.state().flight = flight;
+    }
+
+    /// Whether nodes, asked themselves, serve.
+    pub fn set_ready(&self, ready: bool) {
+        self.state().is_ready = ready;
+    }
+
+    /// So many writes of the journal fail from now on.
+    pub fn fill_disk(&self, writes: u32) {
+        self.state().full = writes;
+    }
+
+    /// A person removes the machine by hand.
+    pub fn take_away(&self, n: usize) {
+        self.state().remove_machine(&node(n));
+    }
+
+    /// The node ends for good, and the machine stays listed.
+    pub fn kill(&self, n: usize) {
+        self.state().die(&node(n));
+    }
+
+    /// We cannot reach the node; the others can.
+    pub fn cut_off(&self, n: usize) {
+        self.state().fates.entry(node(n)).or_default().cut_off = true;
+    }
+
+    /// Every copy is on one node.
+    pub fn pile_up(&self, on: usize) {
+        let mut state = self.state();
+        let copies = std::mem::take(&mut state.copies);
+        state.copies = copies.into_iter().map(|((shard, _), held)| ((shard, node(on)), held)).collect();
+        state.nature_took();
+    }
+
+    /// A copy that nobody asked for.
+    pub fn put_shard_back(&self, number: u32, on: usize) {
+        let held = Held { vectors: BTreeSet::from([1]), stale: false };
+        self.state().copies.insert((shard(number), node(on)), held);
+    }
+
+    /// Everything that must hold at the end, whatever happened on the way.
+    ///
+    /// # Errors
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.state();
+        if let Some(broken) = state.laws.broken() {
+            return Err(broken.to_string());
+        }
+        let machines: Vec<_> = state.machines.keys().filter(|id| !state.laws.lost.contains(*id)).collect();
+        let members: Vec<_> = state.members.keys().collect();
+        if state.scale.data && machines != members {
+            return Err(format!("machines {machines:?} are not the members {members:?}"));
+        }
+        for shard in state.acked.keys() {
+            if state.complete(shard) < state.scale.replicas as usize {
+                let on: Vec<_> = state.copies.keys().filter(|(s, _)| s == shard).map(|(_, on)| on).collect();
+                return Err(format!("{shard} lives on {on:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    pub fn since_start(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.began)
+    }
+
+    pub fn told(&mut self, text: String) {
+        let line = Line { at: self.since_start(), is_call: false, text, note: String::new() };
+        self.ledger.push(line);
+    }
+
+    pub fn make(&mut self, id: &NodeId, zone: Option<String>) -> Machine {
+        self.machines.entry(id.clone()).or_insert_with(|| machine(id, zone)).clone()
+    }
+
+    /// Lets happen what is due, in the order of time.
+    fn catch_up(&mut self) {
+        let now = Instant::now();
+        loop {
+            let late = self.due.iter().enumerate().map(|(i, due)| (due.at, i)).min().filter(|(at, _)| *at <= now);
+            let flight = self.flights.iter().enumerate().map(|(i, f)| (f.ends, i)).min().filter(|(at, _)| *at <= now);
+            match (late, flight) {
+                (None, None) => return,
+                (Some((at, i)), flight) if flight.is_none_or(|(ends, _)| at <= ends) => {
+                    let due = self.due.remove(i);
+                    self.arrives(due);
+                }
+                (_, Some((_, i))) => {
+                    let flight = self.flights.remove(i);
+                    self.lands(flight);
+                }
+                (Some(_), None) => unreachable!("taken by the arm of what is late"),
+            }
+        }
+    }
+
+    fn arrives(&mut self, due: Due) {
+        let told = format!("late: {} {}", due.deed.name(), due.deed.on());
+        if due.fence < self.laws.fence {
+            self.told(format!("{told}: refused, its fence is old"));
+            return;
+        }
+        self.told(told);
+        self.laws.came_late(&due.deed);
+        self.act(&due.deed);
+        self.judge(due.deed.name());
+    }
+
+    fn lands(&mut self, flight: Flight) {
+        let Move { shard, from, to, .. } = &flight.copy;
+        let source = self.copies.get(&(shard.clone(), from.clone())).filter(|held| !held.stale).cloned();
+        let source = source.filter(|_| !self.is_dead(from) && !self.is_dead(to) && self.members.contains_key(to));
+        let Some(held) = source else {
+            self.told(format!("the transfer of {shard} from {from} to {to} broke off"));
+            return;
+        };
+        self.copies.insert((shard.clone(), to.clone()), held);
+        if flight.is_move {
+            self.copies.remove(&(shard.clone(), from.clone()));
+        }
+        self.judge("the end of a transfer");
+    }
+
+    /// The transfer begins, unless the shard is on its way already.
+    pub fn take_off(&mut self, copy: &Move, is_move: bool) {
+        if self.flights.iter().any(|flight| flight.copy.shard == copy.shard) {
+            return;
+        }
+        let ends = Instant::now() + self.flight.unwrap_or(NEVER);
+        self.flights.push(Flight { copy: copy.clone(), is_move, ends });
+    }
+
+    /// Holds, sends or receives a shard.
+    pub fn holds(&self, id: &NodeId) -> bool {
+        let on_its_way = |f: &Flight| f.copy.from == *id || f.copy.to == *id;
+        self.copies.keys().any(|(_, on)| on == id) || self.flights.iter().any(on_its_way)
+    }
+
+    /// Copies on members that have everything that was acknowledged.
+    pub fn complete(&self, shard: &ShardId) -> usize {
+        let copies =
+            self.copies.iter().filter(|((s, on), held)| s == shard && !held.stale && self.members.contains_key(on));
+        copies.count()
+    }
+
+    /// The whole cluster, as it is.
+    pub fn inventory(&self) -> Inventory {
+        let now = Instant::now();
+        let noticed = |id: &NodeId| {
+            let dead = self.fates.get(id).and_then(|fate| fate.dead_since);
+            dead.is_some_and(|since| now.saturating_duration_since(since) >= NOTICED_AFTER)
+        };
+        let member = |(id, cordoned): (&NodeId, &bool)| Member {
+            id: id.clone(),
+            address: format!("http://{id}"),
+            cordoned: *cordoned,
+            healthy: !noticed(id),
+            version: None,
+        };
+        let replica = |shard: &ShardId, on: &NodeId, vectors: usize, state| Replica {
+            shard: shard.clone(),
+            node: on.clone(),
+            bytes: vectors as u64 * BYTES_PER_VECTOR,
+            vectors: vectors as u64,
+            state,
+        };
+        let state = |held: &Held| if held.stale { ReplicaState::Dead } else { ReplicaState::Active };
+        let copies = self.copies.iter().map(|((s, on), held)| replica(s, on, held.vectors.len(), state(held)));
+        let arriving = self.flights.iter().map(|f| replica(&f.copy.shard, &f.copy.to, 0, ReplicaState::Partial));
+        let transfer = |f: &Flight| Transfer {
+            shard: f.copy.shard.clone(),
+            from: f.copy.from.clone(),
+            to: f.copy.to.clone(),
+            done_bytes: None,
+            is_move: f.is_move,
+        };
+        Inventory {
+            members: self
+                .members
+                .iter()
+                .filter(|(id, _)| self.scale.data || self.machines.contains_key(*id))
+                .map(member)
+                .collect(),
+            wanted_replicas: BTreeMap::from([(COLLECTION.into(), self.scale.replicas)]),
+            shards: copies.chain(arriving).collect(),
+            transfers: self.flights.iter().map(transfer).collect(),
+        }
+    }
+}
