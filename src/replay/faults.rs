@@ -52,6 +52,9 @@ pub(super) struct Faults {
     /// The first call with each key does this.
     first_of_each: Option<Fault>,
     seen: BTreeSet<String>,
+    /// The n-th call, counted from 1, does this.
+    nth: Option<(u32, Fault)>,
+    calls: u32,
     /// Of a thousand calls, so many fail.
     pub per_mille: u32,
     /// The longest that something late takes.
@@ -65,13 +68,21 @@ impl Faults {
         self.scripted.entry(call).or_default().extend(faults);
     }
 
-    pub fn first_of_each(&mut self, fault: Option<Fault>) {
-        self.first_of_each = fault;
+    pub fn first_of_each(&mut self, fault: Fault) {
+        self.first_of_each = Some(fault);
+    }
+
+    pub fn nth(&mut self, n: u32, fault: Fault) {
+        self.nth = Some((n, fault));
     }
 
     /// Whether and how this call fails.
     pub fn of_call(&mut self, rng: &mut Rng, call: &'static str, key: &str) -> Option<Fault> {
         if let Some(fault) = self.scripted.get_mut(call).and_then(VecDeque::pop_front) {
+            return Some(fault);
+        }
+        self.calls += 1;
+        if let Some((_, fault)) = self.nth.filter(|(n, _)| *n == self.calls) {
             return Some(fault);
         }
         if self.first_of_each.is_some() && self.seen.insert(format!("{call} {key}")) {

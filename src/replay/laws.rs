@@ -269,6 +269,10 @@ impl State {
             let mode = self.laws.mode.map_or("", Mode::as_str);
             self.laws.breach(|| format!("{told} in mode {mode}"));
         }
+        let makes = operation.steps.iter().any(|step| matches!(step.action, StepAction::Create { .. }));
+        if matches!(operation.kind, Kind::ScaleUp | Kind::Replace) && !makes {
+            self.laws.breach(|| format!("{told} and makes no node"));
+        }
         if operation.kind == Kind::ScaleDown {
             // What a person asks for is decided over the last look that was thought through; a newer one may be under way.
             let [last, before] = &self.laws.blind;

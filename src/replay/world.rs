@@ -198,8 +198,13 @@ impl World {
     }
 
     /// The first call with each key does this instead.
-    pub fn fault_each(&self, fault: Option<Fault>) {
+    pub fn fault_each(&self, fault: Fault) {
         self.state().faults.first_of_each(fault);
+    }
+
+    /// The n-th call, counted from 1, does this instead.
+    pub fn fault_nth(&self, n: u32, fault: Fault) {
+        self.state().faults.nth(n, fault);
     }
 
     /// Every call that asked for a change, in order.

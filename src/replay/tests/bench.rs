@@ -1,0 +1,186 @@
+//! One operation over the invented cluster, without a controller: it dies where it is told to, and is taken up again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::clock::TokioClock;
+use crate::model::*;
+use crate::operate::plan::{Planning, plan};
+use crate::operate::runner::{Hands, Operator, Pace, Report, Standing};
+use crate::record::{HistoryQuery, Journal, MemoryJournal};
+use crate::replay::{Mortal, World, node};
+
+pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+/// Always says yes.
+struct Stands;
+
+#[async_trait]
+impl Standing for Stands {
+    async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn forbidden(&self) -> bool {
+        false
+    }
+}
+
+/// The three kinds of work that are taken apart, each over eight shards with two copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Up,
+    Down,
+    Replace,
+}
+
+impl Work {
+    pub const ALL: [Work; 3] = [Work::Up, Work::Down, Work::Replace];
+
+    pub async fn world(self) -> Arc<World> {
+        let world = World::new(if self == Work::Up { 3 } else { 4 }, 8, 2);
+        if self == Work::Replace {
+            world.kill(3);
+            tokio::time::sleep(Duration::from_secs(10)).await; // the others have noticed
+        }
+        world
+    }
+
+    pub fn operation(self) -> Operation {
+        let action = match self {
+            Work::Up => Action::ScaleUp { nodes: 1, target: 4 },
+            Work::Down => Action::ScaleDown { node: node(3), target: 3 },
+            Work::Replace => Action::Replace { node: node(3) },
+        };
+        planned("op", action, node(5))
+    }
+}
+
+pub fn planned(id: &str, action: Action, name: NodeId) -> Operation {
+    let decision = Decision {
+        id: 1,
+        at: START,
+        mode: Mode::Active,
+        trigger: Some(Trigger::Manual),
+        wanted: action.kind(),
+        action,
+        because: Vec::new(),
+        conditions: Vec::new(),
+        guards: Vec::new(),
+        would_change: String::new(),
+    };
+    let with = Planning {
+        id: OperationId(id.into()),
+        pool: "p".into(),
+        at: START,
+        who: "vecscale",
+        names: vec![name],
+        holds_data: true,
+        deadlines: pace().deadlines,
+    };
+    plan(&decision, with).expect("something to do")
+}
+
+fn pace() -> Pace {
+    Pace::of(Duration::from_secs(30), Duration::from_secs(60))
+}
+
+/// What a start of the operator works with; a test may put something broken in between.
+pub type Twist = fn(Hands) -> Hands;
+
+/// One cluster, one journal, and one operator after the other.
+pub struct Bench {
+    pub world: Arc<World>,
+    base: MemoryJournal,
+    twist: Twist,
+    life: Option<(Operator, mpsc::UnboundedReceiver<Report>)>,
+}
+
+impl Bench {
+    pub fn new(world: Arc<World>, twist: Twist) -> Bench {
+        Bench { world, base: MemoryJournal::new(), twist, life: None }
+    }
+
+    /// Runs until the end or a block, or until it dies at the instant that is given; says whether it died.
+    pub async fn lives(&mut self, begins: Option<Operation>, dies_at: Option<u32>) -> bool {
+        self.life = None; // whoever lived before is dead
+        tokio::task::yield_now().await;
+        self.world.crash.arm(dies_at);
+        let journal = Arc::new(Mortal::new(self.base.reopen(), self.world.clone()));
+        let hands = Hands {
+            provider: self.world.clone(),
+            datastore: self.world.clone(),
+            journal,
+            clock: TokioClock::starting_at(START),
+        };
+        let (send, reports) = mpsc::unbounded_channel();
+        let hands = (self.twist)(hands);
+        let operator = Operator::new(hands, pace(), Arc::new(Stands), send);
+        let (operator, reports) = self.life.insert((operator, reports));
+        let base = &self.base;
+        let life = async {
+            match begins {
+                Some(operation) => operator.begin(operation, None).await.expect("a journal that opens"),
+                None => match base.open_operation(&"p".into()).await.expect("a journal") {
+                    Some(open) => operator.resume(open),
+                    None => return,
+                },
+            }
+            let over = |report: &Report| matches!(report, Report::Ended { .. } | Report::Blocked { .. });
+            while !over(&reports.recv().await.expect("the runner ended without a word")) {}
+        };
+        let life = tokio::time::timeout(Duration::from_secs(100_000), life);
+        let died = tokio::select! {
+            biased;
+            () = self.world.crash.happened.notified() => true,
+            ended = life => {
+                ended.expect("the operation never ended");
+                false
+            }
+        };
+        if died {
+            self.life = None;
+            tokio::task::yield_now().await;
+        }
+        self.world.crash.arm(None);
+        died
+    }
+
+    pub async fn operations(&self) -> Vec<Operation> {
+        self.base.operations(&"p".into(), 10, None).await.expect("a journal")
+    }
+
+    /// Everything that must hold once an operation is over; the first thing that does not.
+    pub async fn judged(&self) -> Result<(), String> {
+        tokio::time::sleep(Duration::from_secs(4000)).await; // whatever was late has come by now
+        self.world.check()?;
+        for operation in self.operations().await {
+            if !operation.state.is_final() {
+                return Err(format!("{:?}: {}", operation.state, operation.detail));
+            }
+        }
+        if self.world.cordoned() > 0 {
+            return Err("a node is left cordoned".into());
+        }
+        let query = HistoryQuery { limit: 1000, ..HistoryQuery::default() };
+        let rows = self.base.history(&query).await.expect("a history");
+        let told = |kind| rows.iter().filter(|row| row.kind == kind).map(|row| row.summary.clone()).collect::<Vec<_>>();
+        let operations = told(HistoryKind::Operation);
+        if !operations.is_empty() && operations.len() != 2 {
+            return Err(format!("not one beginning and one end: {operations:#?}"));
+        }
+        let mut steps = told(HistoryKind::Step);
+        let all = steps.len();
+        steps.sort();
+        steps.dedup();
+        if steps.len() < all { Err(format!("an effect was told twice: {steps:#?}")) } else { Ok(()) }
+    }
+}
+
+/// A runtime in paused time.
+pub fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
+}
