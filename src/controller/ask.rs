@@ -129,6 +129,9 @@ impl Controller {
         if let Some(known) = self.asked_before(&request).await? {
             return Ok(known);
         }
+        if self.acknowledge(&request).await.map_err(unwritten)? {
+            return Ok(Reply::Done);
+        }
         let decision = self.turn(Some(&request)).await.map_err(unwritten)?;
         let Some(decision) = decision else {
             return Err(refusal(

@@ -1,9 +1,11 @@
 //! Joins the stages: look, think, write down, act. One controller a pool; everything reaches it as one closed `Event`.
 
 mod ask;
+mod differences;
 mod look;
 mod overrides;
 mod picture;
+mod reconcile;
 mod remember;
 mod roster;
 mod show;
@@ -26,7 +28,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
+    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -135,6 +137,14 @@ struct Controller {
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
+    /// Of whom the pool consisted when all were last explained; `None` before the very first look.
+    census: Option<differences::Census>,
+    /// Nodes that operations account for, since the census.
+    touched: BTreeSet<NodeId>,
+    /// Nodes that past operations have cordoned.
+    cordoned: BTreeMap<NodeId, OperationId>,
+    /// The first look after the start was held against the journal.
+    reconciled: bool,
     /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.
     ended: u64,
     /// The look that is under way: `ended` when it began.
@@ -244,8 +254,10 @@ impl Controller {
         let began = Instant::now();
         self.revive().await;
         self.expire(look.at).await;
+        let at = look.at;
         self.see(look);
         self.note_list().await;
+        self.reconcile(at).await;
         match self.turn(None).await {
             Ok(_) => {
                 self.journal_trouble = None;
@@ -469,6 +481,8 @@ impl Controller {
         }
         self.memory.operation_ended(&operation, ended_at);
         self.learn(&operation);
+        self.touched.extend(differences::touched_by(&operation).cloned());
+        self.cordoned.extend(differences::cordoned_by([&operation]));
         self.operation = None;
         self.last_operation = Some(operation);
         self.ended += 1;

@@ -22,7 +22,7 @@ pub fn metrics(seen: &Observation) -> Value {
         "search_latency": value(Signal::Latency),
         "query_throughput": value(Signal::Throughput),
         "error_rate": value(Signal::ErrorRate),
-        "node_count": seen.nodes.len(),
+        "node_count": seen.node_count(),
         "healthy_nodes": seen.healthy_nodes(),
         "total_vectors": seen.total_vectors,
         "avg_vectors_per_node": seen.avg_vectors_per_node,
