@@ -146,6 +146,26 @@ impl World {
         self.state().members.values().filter(|m| m.cordoned).count()
     }
 
+    /// The node answers no one any more; its machine is still listed.
+    pub fn kill(&self, n: usize) {
+        self.silent.lock().unwrap().insert(node(n));
+        if let Some(member) = self.state().members.get_mut(&node(n)) {
+            member.healthy = false;
+        }
+    }
+
+    /// The node is back with all that it had.
+    pub fn revive(&self, n: usize) {
+        self.silent.lock().unwrap().remove(&node(n));
+        if let Some(member) = self.state().members.get_mut(&node(n)) {
+            member.healthy = true;
+        }
+    }
+
+    pub fn members(&self) -> Vec<String> {
+        self.state().members.keys().map(ToString::to_string).collect()
+    }
+
     /// A person removes the machine by hand.
     pub fn take_away(&self, n: usize) {
         self.state().machines.remove(&node(n));
@@ -172,7 +192,11 @@ impl World {
         if let Some((node, times)) = state.made.iter().find(|(_, times)| **times > 1) {
             return Err(format!("{node} was made {times} times"));
         }
-        let (machines, members): (Vec<_>, Vec<_>) = (state.machines.keys().collect(), state.members.keys().collect());
+        // The machine of a dead node stays until a person reaps it.
+        let silent = self.silent.lock().unwrap();
+        let lost = |id: &&NodeId| silent.contains(*id) && !state.members.contains_key(*id);
+        let machines: Vec<_> = state.machines.keys().filter(|id| !lost(id)).collect();
+        let members: Vec<_> = state.members.keys().collect();
         if self.data && machines != members {
             return Err(format!("machines {machines:?} are not the members {members:?}"));
         }

@@ -18,6 +18,8 @@ use crate::model::*;
 use crate::operate::plan::{self, Planning, plan};
 use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
 
+mod replacing;
+
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
