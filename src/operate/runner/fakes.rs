@@ -154,6 +154,24 @@ impl World {
         }
     }
 
+    pub fn is_dead(&self, id: &NodeId) -> bool {
+        self.silent.lock().unwrap().contains(id)
+    }
+
+    /// A person makes a machine by hand.
+    pub fn put_machine(&self, n: usize) {
+        self.state().make(&node(n));
+    }
+
+    /// A person lets the machine join by hand.
+    pub fn put_member(&self, n: usize) {
+        self.state().join(&node(n));
+    }
+
+    pub fn cordon_by_hand(&self, n: usize) {
+        self.state().members.get_mut(&node(n)).expect("a member").cordoned = true;
+    }
+
     /// The node is back with all that it had.
     pub fn revive(&self, n: usize) {
         self.silent.lock().unwrap().remove(&node(n));
