@@ -28,7 +28,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
+    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -455,8 +455,8 @@ impl Controller {
         match report {
             Report::Step { operation, step } => {
                 self.telemetry.step_changed(&operation, &step);
-                if let (StepAction::Move(relocation), StepState::Done) = (&step.action, step.state) {
-                    self.telemetry.moved(&self.pool, 1, relocation.bytes);
+                if let (Some(copy), StepState::Done) = (step.action.copy(), step.state) {
+                    self.telemetry.moved(&self.pool, 1, copy.bytes);
                 }
                 self.operation = Some(*operation);
             }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::decide::Memory;
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Kind, Mode, NodeId, Observation, Operation, OperationId, OperationState,
-    Override, PoolView, Request, StepAction, StepState, StoreHealth, Timestamp,
+    Override, PoolView, Request, StepState, StoreHealth, Timestamp,
 };
 use crate::observe::Window;
 use crate::operate::plan::{self, Deadlines, Planning};
@@ -222,10 +222,8 @@ pub(super) async fn load<T: DeserializeOwned>(
 
 /// Bytes per second of the operation's moves; `None` if it moved nothing.
 fn speed(operation: &Operation) -> Option<f64> {
-    let moves = operation.steps.iter().filter(|s| s.state == StepState::Done).filter_map(|s| match &s.action {
-        StepAction::Move(relocation) => Some((relocation.bytes, s.ended_at?.since(s.started_at?))),
-        _ => None,
-    });
+    let done = operation.steps.iter().filter(|s| s.state == StepState::Done);
+    let moves = done.filter_map(|s| Some((s.action.copy()?.bytes, s.ended_at?.since(s.started_at?))));
     let (bytes, took) = moves.fold((0, Duration::ZERO), |(b, t), (bytes, took)| (b + bytes, t + took));
     (bytes > 0 && !took.is_zero()).then(|| bytes as f64 / took.as_secs_f64())
 }

@@ -216,6 +216,14 @@ impl StepAction {
         "settle",
     ];
 
+    /// The copy of a shard that the step makes, of a relocation or a replication.
+    pub fn copy(&self) -> Option<&Move> {
+        match self {
+            StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy),
+            _ => None,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             StepAction::Validate => "validate",

@@ -224,10 +224,7 @@ pub fn can_cancel(operation: &Operation) -> Result<(), &'static str> {
 
 /// Moves and copies that this operation has finished.
 pub fn moved(operation: &Operation) -> impl Iterator<Item = &Move> {
-    operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| match &step.action {
-        StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy),
-        _ => None,
-    })
+    operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| step.action.copy())
 }
 
 /// Names for `count` new nodes, `{pool}-{n}`, above every number in a known name and above `used`, the highest ever

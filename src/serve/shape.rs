@@ -3,8 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, StepAction, StepState, ThresholdSource,
-    Timestamp,
+    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, StepState, ThresholdSource, Timestamp,
 };
 
 /// `ScalingMetrics`: what is not known is `null`.
@@ -131,8 +130,7 @@ pub fn head(operation: &Operation) -> Value {
 
 /// How long the moving of the remaining bytes takes at the speed so far; `None` before the first is done.
 fn eta_seconds(operation: &Operation, now: Timestamp) -> Option<f64> {
-    let moves =
-        operation.steps.iter().filter(|s| matches!(s.action, StepAction::Move(_)) && s.state != StepState::Waiting);
+    let moves = operation.steps.iter().filter(|s| s.action.copy().is_some() && s.state != StepState::Waiting);
     let began = moves.filter_map(|s| s.started_at).min()?;
     let done = operation.bytes_total.saturating_sub(operation.bytes_left);
     let elapsed = now.since(began).as_secs_f64();

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Report;
-use super::work::{Halt, Outcome, Run, is_copy};
+use super::work::{Halt, Outcome, Run};
 use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect};
 use crate::operate::plan::{self, add_step};
@@ -49,7 +49,7 @@ impl Run {
         let mut trouble = "the shards in transfer do not arrive".to_string();
         loop {
             // A copy that was under way when the controller ended comes first.
-            if let Some(open) = self.next_step(|_, step| is_copy(&step.action)) {
+            if let Some(open) = self.next_step(|_, step| step.action.copy().is_some()) {
                 match self.relocate(open).await? {
                     Outcome::Failed(why) => return self.fail_step(i, why).await,
                     Outcome::Blocked(why) => return Ok(Outcome::Blocked(why)),
@@ -118,7 +118,7 @@ impl Run {
     }
 
     fn last_move(&self) -> Option<usize> {
-        self.operation.steps.iter().rposition(|step| is_copy(&step.action))
+        self.operation.steps.iter().rposition(|step| step.action.copy().is_some())
     }
 
     /// Brings the numbers of work done and left up to date with a new plan.
@@ -132,8 +132,7 @@ impl Run {
 
     /// One relocation, up to three attempts; the step is ended when this returns, unless the work was halted.
     async fn relocate(&mut self, i: usize) -> Result<Outcome, Halt> {
-        let (StepAction::Move(relocation) | StepAction::Replicate(relocation)) = self.operation.steps[i].action.clone()
-        else {
+        let Some(relocation) = self.operation.steps[i].action.copy().cloned() else {
             return Ok(Outcome::Blocked("not a copy of a shard".into()));
         };
         let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;

@@ -85,7 +85,7 @@ impl Run {
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
         self.note_cancel().await?;
-        let Some(i) = self.next_step(|_, step| !is_copy(&step.action)) else {
+        let Some(i) = self.next_step(|_, step| step.action.copy().is_none()) else {
             return self.finish(OperationState::Succeeded, self.summary()).await;
         };
         if self.cancelled() {
@@ -430,9 +430,4 @@ impl Run {
             Kind::Reap => format!("reaped {nodes}"),
         }
     }
-}
-
-/// One shard on its way: a step within another.
-pub(super) fn is_copy(action: &StepAction) -> bool {
-    matches!(action, StepAction::Move(_) | StepAction::Replicate(_))
 }
