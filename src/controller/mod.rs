@@ -3,6 +3,7 @@
 mod ask;
 mod differences;
 mod look;
+mod orders;
 mod overrides;
 mod picture;
 mod reconcile;
@@ -200,7 +201,13 @@ impl Controller {
                         self.begin_look(&looked);
                     }
                 }
-                Event::Asked(ask) => self.answer(ask).await,
+                Event::Asked(ask) => {
+                    self.answer(ask).await;
+                    // Before its answer it may have heard that the operation has ended.
+                    if !self.is_current() && self.looking.is_none() {
+                        self.begin_look(&looked);
+                    }
+                }
                 Event::Report(report) => {
                     // An observation is made when an operation ends; if a look is under way, right after it.
                     if self.reported(report).await && self.looking.is_none() {
@@ -286,8 +293,7 @@ impl Controller {
         match self.journal.open_operation(&self.pool).await {
             Ok(Some(open)) if goes_on(&open) => {
                 tracing::error!(pool = %self.pool, operation = %open.id, "the task of the operation ended by itself; it is taken up again");
-                self.operator.resume(open.clone());
-                self.operation = Some(open);
+                self.operation = Some(self.operator.resume(open));
             }
             Ok(_) => {} // it ended, or blocked: its report is on the way
             Err(error) => self.telemetry.journal_error(&error),
@@ -366,8 +372,9 @@ impl Controller {
         self.decision = Some(decision.clone());
         if decision.action != Action::Hold {
             self.begin(&decision, request).await?;
-        } else if self.operation.as_ref().is_some_and(|running| decide::preempts(&decision, running)) {
-            self.operator.cancel(&headline(&decision));
+        } else if let Some(running) = self.operation.as_ref().filter(|o| decide::preempts(&decision, o)) {
+            let id = running.id.clone();
+            self.pre_empt(&id, headline(&decision)).await?;
         }
         Ok(Some(decision))
     }

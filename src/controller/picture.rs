@@ -52,6 +52,9 @@ pub fn needs_human(
     if let Some(operation) = operation.filter(|o| o.state == OperationState::Blocked) {
         needs.push(format!("operation {} is blocked: {}", operation.id, operation.detail));
     }
+    needs.extend(
+        operation.filter(|o| o.paused).map(|o| format!("operation {} {}", o.id, crate::operate::orders::paused(o))),
+    );
     if let Some(why) = trouble.store {
         needs.push(format!("the datastore does not answer: {why}"));
     }

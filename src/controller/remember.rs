@@ -114,8 +114,7 @@ impl Controller {
                 self.entry(at, HistoryKind::Program, super::OURSELVES, &summary, &json!({"operation": open.id}));
             self.journal.append(entry).await?;
             self.telemetry.operation_began(&open);
-            self.operator.resume(open.clone());
-            self.operation = Some(open);
+            self.operation = Some(self.operator.resume(open));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What the controller makes of a world that differs from its journal, and of a node that has died.
 
 use super::*;
-use crate::model::UnexplainedKind;
+use crate::model::{Order, UnexplainedKind, Verb};
 use crate::operate::runner::fakes::node;
 
 fn unexplained(controller: &Controller) -> Vec<(String, UnexplainedKind)> {
@@ -115,7 +115,9 @@ async fn a_cordon_of_ours_is_lifted_and_one_of_others_is_not() {
     controller.check(&stage).await;
     controller.ask(about(Kind::ScaleDown, 5)).await.expect("5 nodes, min_nodes 3");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    controller.operator.cancel("enough");
+    let operation = controller.operation.as_ref().expect("it runs").id.clone();
+    let order = Order { what: Verb::Cancel, who: "someone".into(), reason: None };
+    controller.ask(Command::Order { operation, order }).await.expect("it is taken");
     assert_eq!(ends(&stage, &mut controller).await, OperationState::Cancelled);
 
     stage.world.cordon_by_hand(5); // as if the cordon had come through late

@@ -189,6 +189,21 @@ impl World {
         self.state().machines.remove(&node(n));
     }
 
+    /// A person starts a machine by hand.
+    pub fn bring(&self, n: usize) {
+        self.state().make(&node(n));
+    }
+
+    /// A person makes it a member by hand.
+    pub fn enrol(&self, n: usize) {
+        self.state().join(&node(n));
+    }
+
+    /// The cluster calls the member unhealthy from now on.
+    pub fn fall_ill(&self, n: usize) {
+        self.state().members.get_mut(&node(n)).expect("a member").healthy = false;
+    }
+
     /// Every copy is on one node.
     pub fn pile_up(&self, on: usize) {
         let mut state = self.state();
