@@ -74,7 +74,8 @@ impl Scripts {
         environment
     }
 
-    /// Runs a script that only reads, and gives what it printed.
+    /// Runs a script that only reads, and gives what it printed. A task of its own ends it in time, should its caller
+    /// not wait so long.
     ///
     /// # Errors
     /// Whatever is not a clear answer, in words that name the script.
@@ -82,7 +83,9 @@ impl Scripts {
         let failed = |why: String| format!("script {:?}: {why}", argv.first());
         let (argv, environment) = (argv.to_vec(), self.environment(None));
         let script = Script { argv, environment, deadline: READ_DEADLINE, keep: run::KEEP_LIST };
-        let ran = script.run(Input::Text(input.to_string())).await.map_err(&failed)?;
+        let input = Input::Text(input.to_string());
+        let ran = tokio::spawn(async move { script.run(input).await }).await;
+        let ran = ran.unwrap_or_else(|_| Err("its task has ended".into())).map_err(&failed)?;
         match ran.code {
             Some(0) => Ok(ran.stdout),
             Some(code) => Err(failed(ran.said(&format!("exit code {code}")))),
