@@ -27,14 +27,20 @@ pub struct Traces {
     files: BTreeSet<String>,
 }
 
+/// A pipe, by our own end of it.
+pub fn pipe(ours: Option<impl AsFd>) -> Option<String> {
+    let inode = rustix::fs::fstat(ours?).ok()?.st_ino;
+    Some(format!("pipe:[{inode}]"))
+}
+
 impl Traces {
-    pub fn of_group(group: Option<Pid>) -> Traces {
-        Traces { group, files: BTreeSet::new() }
+    pub fn of_group(group: Option<Pid>, output: BTreeSet<String>) -> Traces {
+        Traces { group, files: output }
     }
 
     /// Of a script that another controller started: its group is known by its members only.
-    pub fn of_lock(lock: &Path) -> Traces {
-        let mut traces = Traces::of_group(None);
+    pub fn of_lock(lock: &Path, output: BTreeSet<String>) -> Traces {
+        let mut traces = Traces { group: None, files: output };
         traces.add_lock(lock);
         traces
     }
@@ -42,12 +48,6 @@ impl Traces {
     pub fn add_lock(&mut self, lock: &Path) {
         let path = fs::canonicalize(lock).unwrap_or_else(|_| lock.into());
         self.files.insert(path.display().to_string());
-    }
-
-    pub fn add_pipe(&mut self, ours: Option<impl AsFd>) {
-        if let Some(inode) = ours.and_then(|end| rustix::fs::fstat(end).ok()) {
-            self.files.insert(format!("pipe:[{}]", inode.st_ino));
-        }
     }
 
     /// Gives how many processes are left in the end.

@@ -1,6 +1,7 @@
 //! The right to run a script on one node or shard, as a locked file that is the script's stdin: it stays locked for as
 //! long as the script lives, whatever becomes of the controller. A record beside it says until when it may.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -36,6 +37,21 @@ struct Record {
     key: String,
     started_ms: u64,
     deadline_ms: u64,
+    /// Its output, as `/proc/PID/fd` has it; empty until it is started.
+    output: BTreeSet<String>,
+}
+
+impl Record {
+    /// In one go: a record that is there is whole.
+    fn write(&self, lock: &Path) -> io::Result<()> {
+        let fresh = lock.with_extension("new");
+        fs::write(&fresh, serde_json::to_vec(self)?)?;
+        fs::rename(fresh, lock.with_extension("run"))
+    }
+
+    fn read(lock: &Path) -> Option<Record> {
+        serde_json::from_slice(&fs::read(lock.with_extension("run")).ok()?).ok()
+    }
 }
 
 impl Lock {
@@ -62,10 +78,8 @@ impl Lock {
 
     /// Writes down until when the script may run, and gives its stdin: the input, from its start.
     pub fn filled(&mut self, key: &str, deadline: Duration, input: &Value) -> io::Result<File> {
-        let record = Record { key: key.into(), started_ms: since_boot_ms(), deadline_ms: deadline.as_millis() as u64 };
-        let (place, fresh) = (self.path.with_extension("run"), self.path.with_extension("new"));
-        fs::write(&fresh, serde_json::to_vec(&record)?)?;
-        fs::rename(fresh, place)?; // a record that is there is whole
+        let (started_ms, deadline_ms) = (since_boot_ms(), deadline.as_millis() as u64);
+        Record { key: key.into(), started_ms, deadline_ms, output: BTreeSet::new() }.write(&self.path)?;
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(input.to_string().as_bytes())?;
@@ -93,7 +107,7 @@ impl Lock {
 /// Waits for the deadline of whatever holds the lock now, and ends it if it holds it still. Nobody is told: the lock is
 /// free then, and whoever takes it next finds it unfinished.
 pub async fn guard(lock: PathBuf) {
-    let Some(record) = record(&lock) else { return };
+    let Some(record) = Record::read(&lock) else { return };
     loop {
         let left = (record.started_ms + record.deadline_ms).saturating_sub(since_boot_ms());
         if left == 0 {
@@ -102,9 +116,10 @@ pub async fn guard(lock: PathBuf) {
         tokio::time::sleep(Duration::from_millis(left)).await;
     }
     // A later script has a record of its own, and a guard of its own.
-    if self::record(&lock) == Some(record.clone()) && is_held(&lock).await {
+    let is_later = Record::read(&lock).is_none_or(|now| now.started_ms != record.started_ms);
+    if !is_later && is_held(&lock).await {
         tracing::warn!(key = record.key, "a script is over its deadline and is ended");
-        let left = Traces::of_lock(&lock).end().await;
+        let left = Traces::of_lock(&lock, record.output).end().await;
         if left > 0 {
             tracing::error!(key = record.key, left, "processes of a script could not be ended");
         }
@@ -122,8 +137,12 @@ pub async fn adopt(folder: &Path) {
     }
 }
 
-fn record(lock: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(lock.with_extension("run")).ok()?).ok()
+/// Writes down where the started script's output goes: by it a child is known that has let go of the lock.
+pub fn note_output(lock: &Path, output: BTreeSet<String>) {
+    let noted = Record::read(lock).map(|record| Record { output, ..record }.write(lock));
+    if let Some(Err(error)) = noted {
+        tracing::warn!(%error, "the output of a script could not be noted; its lock is");
+    }
 }
 
 /// Whether a script still works under it, as long as we do not hold it ourselves.

@@ -1,6 +1,6 @@
 //! One run of a script: its own process group, a cleared environment, a deadline that is kept, output that is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::end::Traces;
+use super::end::{self, Traces};
+use super::lock;
 
 /// Of each output, the first and the last so many bytes are kept.
 pub const KEEP: usize = 32 << 10;
@@ -79,11 +80,15 @@ impl Script {
     pub async fn run(&self, input: Input) -> Result<Ran, String> {
         let mut child = self.start(&input).await?;
         // Its leader is not reaped before the group has ended: from then on the number could belong to another.
-        let mut traces = Traces::of_group(child.id().and_then(|id| Pid::from_raw(id as i32)));
-        traces.add_pipe(child.stdout.as_ref());
-        traces.add_pipe(child.stderr.as_ref());
+        let group = child.id().and_then(|id| Pid::from_raw(id as i32));
+        let output: BTreeSet<String> =
+            [end::pipe(child.stdout.as_ref()), end::pipe(child.stderr.as_ref())].into_iter().flatten().collect();
+        let mut traces = Traces::of_group(group, output.clone());
         match input {
-            Input::Locked(_, path) => traces.add_lock(&path),
+            Input::Locked(_, path) => {
+                traces.add_lock(&path);
+                lock::note_output(&path, output);
+            }
             Input::Text(text) => {
                 if let Some(mut pipe) = child.stdin.take() {
                     let _ = pipe.write_all(text.as_bytes()).await; // fits the pipe; a script need not read it
