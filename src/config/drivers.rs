@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings, ScriptSettings, Victim};
+use crate::operate::drivers::{
+    DatastoreSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings, Victim,
+};
 
 use super::section::{Section, set};
 
@@ -106,10 +108,25 @@ fn argv(section: &Section<'_>, key: &'static str) -> Option<Vec<String>> {
             Ok(found) if found.permissions().mode() & 0o111 == 0 => {
                 item.problem(format!("{} is not executable", argv[0]), format!("chmod +x {}", argv[0]));
             }
-            Ok(_) => {}
+            Ok(_) => {
+                if let Some(place) = writable_by_others(program) {
+                    let what = format!("{} can be written by others than its owner", place.display());
+                    item.problem(what, format!("who may write it decides what is run: chmod go-w {}", place.display()));
+                }
+            }
         }
     }
     Some(argv)
+}
+
+/// The program, or the folder that it or a link to it lies in, if the group or everybody may put another in its place.
+/// In a sticky folder, such as /tmp, only the owner of a file may.
+fn writable_by_others(program: &Path) -> Option<PathBuf> {
+    let target = program.canonicalize().ok()?;
+    let mode = |place: &Path| place.metadata().map_or(0, |found| found.permissions().mode());
+    let folders = [&target, program].into_iter().filter_map(|file| Some(file.parent()?.to_path_buf()));
+    let loose_folder = folders.into_iter().find(|folder| mode(folder) & 0o022 != 0 && mode(folder) & 0o1000 == 0);
+    if mode(&target) & 0o022 != 0 { Some(target) } else { loose_folder }
 }
 
 /// Variables for the scripts. Their values may be secrets, so no problem shows one.
@@ -138,22 +155,69 @@ fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
     env
 }
 
+const OF_SCRIPT_STORE: [(&str, &str); 9] = [
+    ("inventory", "it belongs to `type: script`"),
+    ("move", "it belongs to `type: script`"),
+    ("replicate", "it belongs to `type: script`"),
+    ("cancel", "it belongs to `type: script`"),
+    ("cordon", "it belongs to `type: script`"),
+    ("uncordon", "it belongs to `type: script`"),
+    ("forget", "it belongs to `type: script`"),
+    ("timeout", "it belongs to `type: script`"),
+    ("env", "it belongs to `type: script`"),
+];
+
+/// A script that starts work has to return soon: the step itself waits two minutes for it.
+const LONGEST_CALL: Duration = Duration::from_secs(110);
+
 /// `None` only together with a problem.
 pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
-    let types = [("vectornode", DatastoreType::Vectornode), ("none", DatastoreType::None)];
-    let given = section.choice("type", &types, &["qdrant", "script"]);
+    let types =
+        [("vectornode", DatastoreType::Vectornode), ("script", DatastoreType::Script), ("none", DatastoreType::None)];
+    let given = section.choice("type", &types, &["qdrant"]);
     if given.is_none() && section.has("type") {
         return None;
     }
-    section.note_unknown(&["api_key_file"], &[]);
-    Some(match given.unwrap_or(DatastoreType::Vectornode) {
-        DatastoreType::Vectornode => DatastoreSettings::Vectornode,
-        DatastoreType::None => DatastoreSettings::None,
-    })
+    match given.unwrap_or(DatastoreType::Vectornode) {
+        DatastoreType::Vectornode => {
+            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            Some(DatastoreSettings::Vectornode)
+        }
+        DatastoreType::Script => {
+            let store = script_store(section);
+            section.note_unknown(&["out_of_service", "in_service"], &[]);
+            store.map(DatastoreSettings::Script)
+        }
+        DatastoreType::None => {
+            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            Some(DatastoreSettings::None)
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 enum DatastoreType {
     Vectornode,
+    Script,
     None,
+}
+
+fn script_store(section: &Section<'_>) -> Option<ScriptStoreSettings> {
+    let mut timeout = ScriptStoreSettings::DEFAULT_TIMEOUT;
+    set(&mut timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST_CALL));
+    let env = environment(&section.section("env"));
+    let (inventory, forget) = (argv(section, "inventory"), argv(section, "forget"));
+    let (start_move, replicate, cancel) = (argv(section, "move"), argv(section, "replicate"), argv(section, "cancel"));
+    let (cordon, uncordon) = (argv(section, "cordon"), argv(section, "uncordon"));
+    Some(ScriptStoreSettings {
+        inventory: inventory?,
+        start_move: start_move?,
+        replicate: replicate?,
+        cancel: cancel?,
+        cordon: cordon?,
+        uncordon: uncordon?,
+        forget: forget?,
+        timeout,
+        env,
+    })
 }

@@ -133,6 +133,7 @@ impl PoolConfig {
         };
         let datastore = match self.datastore {
             DatastoreSettings::Vectornode => "vectornode",
+            DatastoreSettings::Script(_) => "script",
             DatastoreSettings::None => "none",
         };
         let signals: Vec<&str> = self.scrape.pages.iter().flat_map(|p| p.signals.keys()).map(|s| s.name()).collect();

@@ -121,6 +121,7 @@ fn provider_type(provider: &ProviderSettings) -> &'static str {
 fn datastore_type(datastore: &DatastoreSettings) -> &'static str {
     match datastore {
         DatastoreSettings::Vectornode => "vectornode",
+        DatastoreSettings::Script(_) => "script",
         DatastoreSettings::None => "none",
     }
 }

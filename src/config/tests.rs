@@ -1,5 +1,7 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
+mod scripts;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,6 +4,7 @@
 pub mod none;
 pub mod process;
 pub mod script;
+pub mod script_store;
 mod settings;
 pub mod vectornode;
 

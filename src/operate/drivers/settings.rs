@@ -59,8 +59,30 @@ impl ScriptSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreSettings {
     Vectornode,
+    Script(ScriptStoreSettings),
     /// The nodes hold no data.
     None,
+}
+
+/// Scripts of the user's that tell of a cluster and change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptStoreSettings {
+    pub inventory: Vec<String>,
+    pub start_move: Vec<String>,
+    pub replicate: Vec<String>,
+    pub cancel: Vec<String>,
+    pub cordon: Vec<String>,
+    pub uncordon: Vec<String>,
+    pub forget: Vec<String>,
+    /// The longest a script may take that changes something: it starts work, and does not wait for its end.
+    pub timeout: Duration,
+    /// Added to the cleared environment.
+    pub env: BTreeMap<String, String>,
+}
+
+impl ScriptStoreSettings {
+    /// Unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 }
 
 /// Where drivers keep their files, below the storage path.
