@@ -102,7 +102,7 @@ impl Story {
         };
         let hands = Hands {
             provider: Arc::new(ScriptProvider::new(pool.name.clone(), provider.clone(), &places)),
-            datastore: Arc::new(ScriptStore::new(pool.name.clone(), store.clone(), &places)),
+            datastore: Arc::new(ScriptStore::new(pool.name.clone(), (**store).clone(), &places)),
             journal: Arc::new(MemoryJournal::new()),
             clock: Arc::new(SystemClock),
         };
