@@ -213,7 +213,9 @@ async fn start_pool(
     };
     let store: Arc<dyn Datastore> = match &pool.datastore {
         DatastoreSettings::Vectornode => Arc::new(Vectornode::start(provider.clone(), journal.fence())),
-        DatastoreSettings::Script(settings) => Arc::new(ScriptStore::new(pool.name.clone(), settings.clone(), &places)),
+        DatastoreSettings::Script(settings) => {
+            Arc::new(ScriptStore::new(pool.name.clone(), (**settings).clone(), &places))
+        }
         DatastoreSettings::None => {
             let path = pool.scrape.pages.first().map_or("/", |page| page.path.as_str());
             Arc::new(NoDatastore::new(provider.clone(), crate::http::client(|builder| builder)?, path.to_string()))

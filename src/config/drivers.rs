@@ -186,7 +186,7 @@ pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
         DatastoreType::Script => {
             let store = script_store(section);
             section.note_unknown(&["out_of_service", "in_service"], &[]);
-            store.map(DatastoreSettings::Script)
+            store.map(|store| DatastoreSettings::Script(Box::new(store)))
         }
         DatastoreType::None => {
             section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);

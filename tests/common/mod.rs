@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod before;
+pub mod database;
 pub mod double;
 pub mod platform;
 

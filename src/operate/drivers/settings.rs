@@ -59,7 +59,7 @@ impl ScriptSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreSettings {
     Vectornode,
-    Script(ScriptStoreSettings),
+    Script(Box<ScriptStoreSettings>),
     /// The nodes hold no data.
     None,
 }
