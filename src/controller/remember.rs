@@ -154,6 +154,7 @@ impl Controller {
     ) -> Result<Option<Operation>, JournalError> {
         let names = match decision.action {
             Action::ScaleUp { nodes, .. } => self.new_names(nodes, seen).await?,
+            Action::Replace { .. } => self.new_names(1, seen).await?,
             _ => Vec::new(),
         };
         Ok(plan::plan(
