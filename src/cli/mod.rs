@@ -5,6 +5,7 @@ mod args;
 mod check_config;
 mod client;
 mod demo;
+mod drivers;
 mod explain;
 mod history;
 mod mode;
@@ -14,6 +15,7 @@ mod plan;
 mod run;
 mod shapes;
 mod status;
+mod temp;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -71,6 +73,9 @@ pub enum Short {
     ScaleDown(operate::ScaleDownArgs),
     /// Spread the shards evenly by hand
     Rebalance(operate::RebalanceArgs),
+    /// Try out the scripts, or the API, that make and destroy nodes
+    #[command(subcommand)]
+    Drivers(drivers::DriversCommand),
 }
 
 impl Cli {
@@ -113,6 +118,7 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::ScaleUp(args) => operate::scale_up(&args, out).await,
         Short::ScaleDown(args) => operate::scale_down(&args, out).await,
         Short::Rebalance(args) => operate::rebalance(&args, out).await,
+        Short::Drivers(drivers::DriversCommand::Test(args)) => drivers::test(&args, out).await,
     }
 }
 

@@ -175,7 +175,7 @@ pools:
     }
 }
 
-async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
+pub(super) async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
     let began = Instant::now();
     let mut searches = (0.0, began);
     let mut kept_waiting = Vec::new();

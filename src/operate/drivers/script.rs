@@ -3,7 +3,7 @@
 
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::run::{Ran, Script};
+use super::written::{created, creation, listed};
 use super::{Call, Effect, NewNode, Places, Provider, ScriptSettings, Unanswered, Victim};
 use crate::model::{Machine, NodeId, PoolName};
 
@@ -140,52 +140,6 @@ fn effect(ran: Result<Ran, NotStarted>) -> Effect<Vec<u8>> {
     }
 }
 
-/// One node as a script writes it. Further keys are the script's own affair.
-#[derive(Deserialize)]
-struct Written {
-    id: String,
-    address: String,
-    zone: Option<String>,
-    instance: Option<String>,
-    ready: Option<bool>,
-}
-
-impl Written {
-    fn machine(self) -> Result<Machine, String> {
-        let id = NodeId::new(&self.id).map_err(|e| e.to_string())?;
-        let address: http::Uri = self.address.parse().map_err(|_| format!("{id}: {:?} is no address", self.address))?;
-        if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none_or(str::is_empty) {
-            return Err(format!("{id}: {:?} is no address of the form http://host:port", self.address));
-        }
-        let Written { address, zone, instance, ready, .. } = self;
-        Ok(Machine { id, address: address.trim_end_matches('/').into(), zone, instance, ready })
-    }
-}
-
-fn created(stdout: &[u8], node: &NodeId) -> Result<Machine, String> {
-    let written: Written =
-        serde_json::from_slice(stdout).map_err(|e| format!("its stdout is not the JSON asked for: {e}"))?;
-    let machine = written.machine()?;
-    if machine.id == *node { Ok(machine) } else { Err(format!("asked for {node}, it answered {}", machine.id)) }
-}
-
-/// All or nothing: a list with one entry that cannot be read would make that node look gone.
-fn listed(stdout: &[u8]) -> Result<Vec<Machine>, String> {
-    #[derive(Deserialize)]
-    struct List {
-        nodes: Vec<Written>,
-    }
-    let list: List =
-        serde_json::from_slice(stdout).map_err(|e| format!("its stdout is not the JSON asked for: {e}"))?;
-    let mut machines = list.nodes.into_iter().map(Written::machine).collect::<Result<Vec<_>, _>>()?;
-    machines.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut seen = BTreeSet::new();
-    match machines.iter().find(|machine| !seen.insert(&machine.id)) {
-        Some(twice) => Err(format!("{} is listed twice", twice.id)),
-        None => Ok(machines),
-    }
-}
-
 #[async_trait]
 impl Provider for ScriptProvider {
     async fn list(&self) -> Result<Vec<Machine>, Unanswered> {
@@ -195,7 +149,7 @@ impl Provider for ScriptProvider {
         let input = json!({"contract": 1, "pool": self.pool}).to_string();
         let ran = script.run(std::process::Stdio::piped(), Some(input)).await.map_err(failed)?;
         match ran.code {
-            Some(0) => listed(&ran.stdout).map_err(failed),
+            Some(0) => listed("its stdout", &ran.stdout).map_err(failed),
             Some(code) => Err(failed(ran.said(&format!("exit code {code}")))),
             None => Err(failed(ran.said(&ran.ending))),
         }
@@ -219,15 +173,8 @@ impl Provider for ScriptProvider {
                 Err(why) => return Effect::Unknown(format!("an earlier run ended without a word, and now: {why}")),
             }
         }
-        let mut input = json!({"contract": 1, "pool": call.pool, "node": node, "operation": call.operation});
-        if let Some(zone) = &new.zone {
-            input["zone"] = zone.as_str().into();
-        }
-        if let Some(dead) = &new.replaces {
-            input["replaces"] = dead.as_str().into();
-        }
-        match effect(self.change(&self.settings.create, call, lock, &input).await) {
-            Effect::Done(stdout) => created(&stdout, node).map_or_else(Effect::Unknown, Effect::Done),
+        match effect(self.change(&self.settings.create, call, lock, &creation(call, new)).await) {
+            Effect::Done(stdout) => created("its stdout", &stdout, node).map_or_else(Effect::Unknown, Effect::Done),
             Effect::InProgress => Effect::InProgress,
             Effect::NoEffect(why) => Effect::NoEffect(why),
             Effect::Unknown(why) => Effect::Unknown(why),

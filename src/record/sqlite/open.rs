@@ -84,6 +84,26 @@ pub fn lock(storage: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
+/// The fence of the last start below `storage`, while no controller runs there; `None` when there is no journal. Takes no
+/// hold of anything.
+pub fn last_fence(storage: &Path) -> Result<Option<u64>, JournalError> {
+    if let Ok(mut lock) = File::open(storage.join("lock"))
+        && flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+    {
+        let mut pid = String::new();
+        let _ = lock.read_to_string(&mut pid); // who it is, is a courtesy
+        return Err(JournalError::InUse { storage: storage.into(), pid: pid.trim().into() });
+    }
+    let path = file(storage);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let fence: i64 = read_only(storage)?
+        .query_row("SELECT fence FROM start", [], |row| row.get(0))
+        .map_err(|error| damaged(&path, error))?;
+    Ok(Some(fence as u64))
+}
+
 /// A file that only we may read, and no link to elsewhere.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
