@@ -189,10 +189,10 @@ fn words(pool: &PoolConfig, kind: &str, report: &Report) -> String {
         said.push_str(&format!("  {verdict:8} {:15} {}\n", finding.check.name(), finding.check.promise()));
         let detail = text::one_line(&finding.detail);
         if !detail.is_empty() {
-            said.push_str(&format!("{:26}{detail}\n", ""));
+            said.push_str(&format!("{:27}{detail}\n", ""));
         }
         if needs_mending(finding) {
-            said.push_str(&format!("{:26}hint: {}\n", "", finding.check.mend()));
+            said.push_str(&format!("{:27}hint: {}\n", "", finding.check.mend()));
         }
     }
     let count = |verdict| report.findings.iter().filter(|finding| finding.verdict == verdict).count();

@@ -92,7 +92,7 @@ impl Provider for Double {
             match self.fault {
                 Fault::ForgetsToList => !ours,
                 Fault::ListLags => since.is_none_or(|since| since.elapsed() >= Duration::from_secs(5)),
-                Fault::ListChanges => world.lists % 2 == 0 || machine.id.as_str() != "n2",
+                Fault::ListChanges => world.lists.is_multiple_of(2) || machine.id.as_str() != "n2",
                 _ => true,
             }
         };
