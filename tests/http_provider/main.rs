@@ -126,24 +126,26 @@ async fn whatever_becomes_of_the_answers_each_effect_comes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_controller_killed_after_the_effect_does_not_repeat_it() {
+async fn a_controller_killed_at_any_moment_of_a_call_repeats_nothing() {
     let (mut world, machines) = world().await;
-    for (path, method, nodes) in [("/autoscaling/scale-up", "PUT", 3), ("/autoscaling/scale-down", "DELETE", 2)] {
-        let (pid, at) = (world.pid(), machines.ledger().asked.len());
-        machines.hook(move |moment, asked| {
-            if moment == Moment::AfterEffect && asked.method == method {
-                kill_now(pid);
-            }
-        });
-        let id = ask(&world, path).await;
-        world.until("the call", WAIT, async |_| (machines.ledger().asked.len() > at).then_some(())).await;
-        let dead = async |w: &World| w.try_get("/-/healthy").await.is_none().then_some(());
-        world.until("the controller is dead", WAIT, dead).await;
-        machines.unhook();
-        world.kill();
-        world.start().await;
-        succeeded(&world, &id).await;
-        settled(&world, nodes).await;
+    for at_moment in Moment::ALL {
+        for (path, method, nodes) in [("/autoscaling/scale-up", "PUT", 3), ("/autoscaling/scale-down", "DELETE", 2)] {
+            let (pid, at) = (world.pid(), machines.ledger().asked.len());
+            machines.hook(move |moment, asked| {
+                if moment == at_moment && asked.method == method {
+                    kill_now(pid);
+                }
+            });
+            let id = ask(&world, path).await;
+            world.until("the call", WAIT, async |_| (machines.ledger().asked.len() > at).then_some(())).await;
+            let dead = async |w: &World| w.try_get("/-/healthy").await.is_none().then_some(());
+            world.until("the controller is dead", WAIT, dead).await;
+            machines.unhook();
+            world.kill();
+            world.start().await;
+            succeeded(&world, &id).await;
+            settled(&world, nodes).await;
+        }
     }
-    each_once(&machines, 1);
+    each_once(&machines, 4);
 }

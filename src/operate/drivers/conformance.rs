@@ -29,7 +29,7 @@ const DROPPED_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_TEXT: usize = 200;
 
 /// What came of one check.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub check: Check,
     pub verdict: Verdict,
@@ -49,7 +49,7 @@ pub enum Verdict {
 }
 
 /// A run to its end, or as far as it came.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The names that were used; no node had them before.
     pub nodes: Vec<NodeId>,
