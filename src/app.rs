@@ -18,6 +18,7 @@ use crate::config::{self, Config, PoolConfig};
 use crate::controller::{self, Eyes, Parts, Reload, Running, StopFile, Taking};
 use crate::handle::PoolHandle;
 use crate::model::{HistoryKind, PoolName};
+use crate::operate::drivers::http::HttpProvider;
 use crate::operate::drivers::none::{NoDatastore, NoProvider};
 use crate::operate::drivers::process::Process;
 use crate::operate::drivers::script::{self, ScriptProvider};
@@ -209,6 +210,7 @@ async fn start_pool(
         ProviderSettings::Script(settings) => {
             Arc::new(ScriptProvider::new(pool.name.clone(), settings.clone(), &places))
         }
+        ProviderSettings::Http(settings) => Arc::new(HttpProvider::new(settings.clone())?),
         ProviderSettings::None => Arc::new(NoProvider::new(pool.nodes.clone().unwrap_or_default())),
     };
     let store: Arc<dyn Datastore> = match &pool.datastore {

@@ -5,6 +5,7 @@ mod args;
 mod check_config;
 mod client;
 mod demo;
+mod drivers;
 mod explain;
 mod history;
 mod mode;
@@ -15,6 +16,7 @@ mod plan;
 mod run;
 mod shapes;
 mod status;
+mod temp;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -80,6 +82,9 @@ pub enum Short {
     Adopt(operate::NodeArgs),
     /// Destroy a machine that serves no one, or forget a dead member that has none
     Reap(operate::NodeArgs),
+    /// Try out the scripts, or the API, that make and destroy nodes
+    #[command(subcommand)]
+    Drivers(drivers::DriversCommand),
 }
 
 impl Cli {
@@ -126,6 +131,7 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::Breaker(args) => operation::breaker(&args, out).await,
         Short::Adopt(args) => operate::on_node("adopt", &args, out).await,
         Short::Reap(args) => operate::on_node("reap", &args, out).await,
+        Short::Drivers(drivers::DriversCommand::Test(args)) => drivers::test(&args, out).await,
     }
 }
 

@@ -89,6 +89,8 @@ fn wrong_usage_is_exit_code_2() {
         "vecscale history --kind weather",
         "vecscale history --since yesterday",
         "vecscale history --storage.path d --url http://h:1",
+        "vecscale drivers",
+        "vecscale drivers test --output yaml",
     ];
     for line in lines {
         let error = parsed(line).map(|c| format!("{c:?}")).expect_err(line);
@@ -126,6 +128,8 @@ fn every_command_is_understood() {
         "vecscale breaker reset --reason why",
         "vecscale adopt n9 --reason why --detach",
         "vecscale reap n9 --output json",
+        "vecscale drivers test",
+        "vecscale drivers test --config.file c --pool p --storage.path d --output json",
     ];
     for line in lines {
         if let Err(error) = parsed(line) {

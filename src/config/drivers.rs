@@ -1,28 +1,35 @@
-//! `provider` and `datastore` -> the settings of the drivers. Looks whether the scripts exist; otherwise pure.
+//! `provider` and `datastore` -> the settings of the drivers. Looks whether the files that they name exist; otherwise
+//! pure.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
 use serde_json::Value;
 
 use crate::operate::drivers::{
-    DatastoreSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings, Victim,
+    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings, Victim,
 };
 
+use super::scrape;
 use super::section::{Section, set};
 
 /// A creation that takes longer than this will not come any more.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-const OF_SCRIPT: [(&str, &str); 5] = [
+const OF_SCRIPT: [(&str, &str); 4] = [
     ("create", "it belongs to `type: script`"),
     ("destroy", "it belongs to `type: script`"),
     ("list", "it belongs to `type: script`"),
-    ("victim", "it belongs to `type: script`"),
     ("env", "it belongs to `type: script`"),
 ];
+
+const OF_HTTP: [(&str, &str); 2] =
+    [("base", "it belongs to `type: http`"), ("authorization", "it belongs to `type: http`")];
+
+const OF_SCRIPT_AND_HTTP: [(&str, &str); 1] = [("victim", "it belongs to `type: script` and `type: http`")];
 
 const OF_PROCESS: [(&str, &str); 4] = [
     ("nodes", "it belongs to `type: process`"),
@@ -35,32 +42,32 @@ const OF_PROCESS: [(&str, &str); 4] = [
 enum ProviderType {
     Process,
     Script,
+    Http,
     None,
 }
 
 /// `None` only together with a problem.
-pub(super) fn provider(section: &Section<'_>) -> Option<ProviderSettings> {
-    let types = [("process", ProviderType::Process), ("script", ProviderType::Script), ("none", ProviderType::None)];
-    let given = section.choice("type", &types, &["http", "kubernetes"]);
+pub(super) fn provider(section: &Section<'_>, base_dir: &Path) -> Option<ProviderSettings> {
+    let types = [
+        ("process", ProviderType::Process),
+        ("script", ProviderType::Script),
+        ("http", ProviderType::Http),
+        ("none", ProviderType::None),
+    ];
+    let given = section.choice("type", &types, &["kubernetes"]);
     if given.is_none() && section.has("type") {
         return None; // what else the section may hold depends on the type
     }
-    match given.unwrap_or(ProviderType::Process) {
-        ProviderType::Process => {
-            let process = process(section);
-            section.note_unknown(&[], &OF_SCRIPT);
-            Some(ProviderSettings::Process(process))
-        }
-        ProviderType::Script => {
-            let script = script(section);
-            section.note_unknown(&[], &OF_PROCESS);
-            script.map(ProviderSettings::Script)
-        }
-        ProviderType::None => {
-            section.note_unknown(&[], &[OF_SCRIPT.as_slice(), &OF_PROCESS].concat());
-            Some(ProviderSettings::None)
-        }
-    }
+    // What belongs to the type itself was asked for by then, and is not noted.
+    let of_others = [OF_SCRIPT.as_slice(), &OF_HTTP, &OF_SCRIPT_AND_HTTP, &OF_PROCESS].concat();
+    let provider = match given.unwrap_or(ProviderType::Process) {
+        ProviderType::Process => Some(ProviderSettings::Process(process(section))),
+        ProviderType::Script => script(section).map(ProviderSettings::Script),
+        ProviderType::Http => http(section, base_dir).map(ProviderSettings::Http),
+        ProviderType::None => Some(ProviderSettings::None),
+    };
+    section.note_unknown(&[], &of_others);
+    provider
 }
 
 fn process(section: &Section<'_>) -> ProcessSettings {
@@ -69,18 +76,48 @@ fn process(section: &Section<'_>) -> ProcessSettings {
     set(&mut process.cpu_cores, section.number("cpu_cores", 0.01..=1024.0));
     set(&mut process.memory_limit_bytes, section.size("memory_limit", 16 << 20));
     set(&mut process.storage_limit_bytes, section.size("storage_limit", 16 << 20));
-    set(&mut process.timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
+    process.timeout = timeout(section, process.timeout);
     process
 }
 
 fn script(section: &Section<'_>) -> Option<ScriptSettings> {
-    let mut timeout = ScriptSettings::DEFAULT_TIMEOUT;
-    set(&mut timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
-    let mut victim = Victim::default();
-    set(&mut victim, section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]));
+    let timeout = timeout(section, ScriptSettings::DEFAULT_TIMEOUT);
+    let victim = victim(section);
     let env = environment(&section.section("env"));
     let (create, destroy, list) = (argv(section, "create"), argv(section, "destroy"), argv(section, "list"));
     Some(ScriptSettings { create: create?, destroy: destroy?, list: list?, timeout, victim, env })
+}
+
+fn http(section: &Section<'_>, base_dir: &Path) -> Option<HttpSettings> {
+    let timeout = timeout(section, HttpSettings::DEFAULT_TIMEOUT);
+    let victim = victim(section);
+    let credentials_file = scrape::authorization(section, base_dir).map(|it| it.credentials_file);
+    let base = base(section);
+    Some(HttpSettings { base: base?, timeout, victim, credentials_file })
+}
+
+/// Never shown when it is wrong: it may hold a password.
+fn base(section: &Section<'_>) -> Option<Url> {
+    let text = section.required("base", section.text("base"), "such as `base: https://machines.example/v1`")?;
+    let plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && (url.username(), url.password()) == ("", None)
+            && (url.query(), url.fragment()) == (None, None)
+    };
+    let url = Url::parse(text).ok().filter(plain);
+    if url.is_none() {
+        let hint = "such as https://machines.example/v1, without user, query and fragment";
+        section.problem("base", "is not the address of an API", hint);
+    }
+    url
+}
+
+fn timeout(section: &Section<'_>, default: Duration) -> Duration {
+    section.duration("timeout", Duration::from_secs(1)..=LONGEST).unwrap_or(default)
+}
+
+fn victim(section: &Section<'_>) -> Victim {
+    section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]).unwrap_or_default()
 }
 
 /// Program and arguments; the program must be there and executable, since it is started by nobody's shell.

@@ -129,6 +129,7 @@ impl PoolConfig {
         let provider = match &self.provider {
             ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
             ProviderSettings::Script(_) => "script".into(),
+            ProviderSettings::Http(_) => "http".into(),
             ProviderSettings::None => "none".into(),
         };
         let datastore = match self.datastore {

@@ -59,6 +59,14 @@ impl SqliteJournal {
         Ok(SqliteJournal { fence: 0, store: Arc::new(Mutex::new(store)) })
     }
 
+    /// The fence of the last start on the journal below `storage`; 0 when there is no journal.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`] while a controller runs there; [`JournalError::Unreadable`] when it is damaged.
+    pub fn last_fence(storage: &Path) -> Result<u64, JournalError> {
+        Ok(open::last_fence(storage)?.unwrap_or(0))
+    }
+
     /// SQLite blocks, so each call has a blocking thread for its time; a call once begun is finished even if the
     /// caller goes away. (A thread of its own would do too, but tokio's paused time would run ahead of it.)
     async fn with<T: Send + 'static>(

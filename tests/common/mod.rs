@@ -4,6 +4,7 @@
 pub mod before;
 pub mod database;
 pub mod double;
+pub mod machines;
 pub mod platform;
 
 use std::fs;
@@ -233,6 +234,21 @@ impl Drop for World {
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal); // gone already
+    }
+}
+
+/// `kill -9`, and waits until nothing of the process runs any more: for hooks that end a controller at one moment. Who
+/// started it still has to wait for it ([`World::kill`] does).
+pub fn kill_now(pid: u32) {
+    signal(pid, Signal::KILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let runs = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    };
+    while runs() {
+        assert!(Instant::now() < deadline, "{pid} does not die");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -209,7 +209,7 @@ impl Double for Platform {
     }
 }
 
-async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
+pub(super) async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
     let began = Instant::now();
     let mut searches = (0.0, began);
     let mut kept_waiting = Vec::new();

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::Victim;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +13,7 @@ pub enum ProviderSettings {
     /// Local processes of the built-in vector node.
     Process(ProcessSettings),
     Script(ScriptSettings),
+    Http(HttpSettings),
     /// Nodes come and go by other hands.
     None,
 }
@@ -54,6 +57,22 @@ pub struct ScriptSettings {
 impl ScriptSettings {
     /// The longest a creation may take, unless configured.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
+}
+
+/// An API of the user's that makes and destroys nodes. It is of one pool: nothing but `base` tells pools apart in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    /// `http(s)://host[:port][/path]`, without user, query and fragment.
+    pub base: Url,
+    pub timeout: Duration,
+    pub victim: Victim,
+    /// Sent as `Authorization: Bearer`; the file is read anew for each call.
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl HttpSettings {
+    /// The longest a creation may take, unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = ScriptSettings::DEFAULT_TIMEOUT;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,14 +39,36 @@ pub fn lock(storage: &Path) -> Result<File, JournalError> {
     let path = storage.join("lock");
     let mut file = private().truncate(false).open(&path).map_err(|e| unwritable(&path, e))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = file.take(20).read_to_string(&mut pid); // who it is, is a courtesy
-        let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_string() };
-        return Err(JournalError::InUse { storage: storage.into(), pid });
+        return Err(in_use(storage, file));
     }
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|e| unwritable(&path, e))?;
     Ok(file)
+}
+
+fn in_use(storage: &Path, lock: File) -> JournalError {
+    let mut pid = String::new();
+    let _ = lock.take(20).read_to_string(&mut pid); // who it is, is a courtesy
+    let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_string() };
+    JournalError::InUse { storage: storage.into(), pid }
+}
+
+/// The fence of the last start below `storage`, while no controller runs there; `None` when there is no journal. Takes no
+/// hold of anything.
+pub fn last_fence(storage: &Path) -> Result<Option<u64>, JournalError> {
+    if let Ok(lock) = File::open(storage.join("lock"))
+        && flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+    {
+        return Err(in_use(storage, lock));
+    }
+    let path = file(storage);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let fence: i64 = read_only(storage)?
+        .query_row("SELECT fence FROM start", [], |row| row.get(0))
+        .map_err(|error| damaged(&path, error))?;
+    Ok(Some(fence as u64))
 }
 
 /// A file that only we may read, and no link to elsewhere.

@@ -127,6 +127,22 @@ async fn a_reader_sees_the_history_while_another_writes() {
 }
 
 #[tokio::test]
+async fn the_last_fence_is_told_while_nobody_runs() {
+    let (_dir, storage) = storage();
+    assert_eq!(SqliteJournal::last_fence(&storage).expect("no journal is no fence"), 0);
+    assert!(!storage.exists(), "it makes nothing");
+    for start in 1..3 {
+        let (running, report) = open(&storage).expect("a journal");
+        let refused = SqliteJournal::last_fence(&storage).expect_err("somebody runs there");
+        assert!(matches!(refused, JournalError::InUse { ref pid, .. } if *pid == std::process::id().to_string()));
+        drop(running);
+        assert_eq!((report.fence, SqliteJournal::last_fence(&storage).expect("free")), (start, start));
+    }
+    fs::write(storage.join("vecscale.db"), b"").expect("a file");
+    assert!(matches!(SqliteJournal::last_fence(&storage), Err(JournalError::Unreadable(_))));
+}
+
+#[tokio::test]
 async fn a_full_disk_changes_nothing_and_passes() {
     let (_dir, storage) = storage();
     let (journal, _) = open(&storage).expect("a new journal");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::OperationId;
+use crate::model::{NodeId, OperationId};
 
 const GOOD: &str = r#"cat >/dev/null; echo '{"id":"n1","address":"http://10.0.0.1:6333","instance":"i-7"}'"#;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::super::script::plain_address;
+use super::super::written::plain_address;
 use crate::model::{Inventory, Member, NodeId, Replica, ReplicaState, ShardId, Transfer};
 
 /// As written. Further keys are the script's own affair.
