@@ -62,14 +62,13 @@ pub async fn run(args: &OperationArgs, out: &mut (dyn Write + Send)) -> Result<(
         None => the_open_one(&client).await?,
     };
     let path = format!("/autoscaling/operations/{id}");
-    match order {
-        None => print(&client, &client.get(&path, &[]).await?, |answer| shaped(answer), out),
-        Some(order) => {
-            let order = order.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
-            let answer = client.post(&format!("{path}/{order}"), Some(&body), None).await?;
-            print(&client, &answer, |answer| shaped::<Accepted>(answer).map(|accepted| accepted.operation), out)
-        }
-    }
+    let Some(order) = order else {
+        let answer = client.get(&path, &[]).await?;
+        return print(&client, &answer, shaped(&answer), out);
+    };
+    let name = order.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
+    let answer = client.post(&format!("{path}/{name}"), Some(&body), None).await?;
+    print(&client, &answer, shaped(&answer).map(|Accepted { operation }| operation), out)
 }
 
 /// `vecscale operation pause` is about the open operation: an order in the place of the id is an order.
@@ -125,12 +124,12 @@ async fn the_open_one(client: &Client) -> Result<String, Failure> {
 fn print(
     client: &Client,
     answer: &Value,
-    operation: impl Fn(&Value) -> Result<Operation, Failure>,
+    operation: Result<Operation, Failure>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let said = match client.output {
         Output::Json => pretty(answer),
-        Output::Text => words(&operation(answer)?),
+        Output::Text => words(&operation?),
     };
     Ok(out.write_all(said.as_bytes())?)
 }

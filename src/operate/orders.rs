@@ -189,3 +189,102 @@ fn ways_out(operation: &Operation) -> String {
     }
     ways.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Kind, NodeId, OperationId, Trigger};
+    use crate::operate::plan::{Deadlines, add_step};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
+    /// A scale-down of n1 with the states of its cordon, leave and destroy.
+    fn down(state: OperationState, steps: [StepState; 3]) -> Operation {
+        let node = NodeId::new("n1").expect("a name");
+        let mut down =
+            Operation::new(OperationId("op".into()), "p".into(), Kind::ScaleDown, Trigger::Manual, "vecscale", NOW);
+        let deadlines = Deadlines::of(Duration::from_secs(60), Duration::from_secs(30));
+        let [cordon, leave, destroy] = [
+            StepAction::Cordon { node: node.clone() },
+            StepAction::Leave { node: node.clone() },
+            StepAction::Destroy { node: node.clone() },
+        ];
+        for (action, step) in [cordon, leave, destroy].into_iter().zip(steps) {
+            let place = add_step(&mut down, action, &deadlines, None);
+            down.steps[place].state = step;
+        }
+        if state == OperationState::Blocked {
+            down.detail = blocked(&down, "leave n1: nobody knows");
+        }
+        Operation { state, nodes: vec![node], ..down }
+    }
+
+    #[test]
+    fn what_is_taken_and_what_is_refused_with_another_way() {
+        use OperationState::{Blocked, Running, Succeeded, Undoing};
+        use StepState::{Done, Unknown, Waiting};
+        use Verb::{Cancel, Pause, Resolve, Resume, Retry};
+        let early = [Done, Waiting, Waiting];
+        let leaving = [Done, Unknown, Waiting];
+        // Before, steps, order; what it stands as then, or what the refusal says.
+        type Case = (OperationState, [StepState; 3], Verb, Result<OperationState, [&'static str; 2]>);
+        let cases: [Case; 17] = [
+            (Running, early, Cancel, Ok(Running)),
+            (Running, early, Pause, Ok(Running)),
+            (Running, early, Resume, Err(["it is not paused", "pause` holds it"])),
+            (Running, early, Retry, Err(["it is not blocked", "pause` holds it"])),
+            (Running, early, Resolve(Verdict::Done), Err(["it is not blocked", "pause` holds it"])),
+            (Running, leaving, Cancel, Err(["point of no return", "pause` holds it"])),
+            (Undoing, early, Cancel, Err(["being taken back already", "pause` holds it"])),
+            (Undoing, early, Pause, Ok(Undoing)),
+            (Succeeded, [Done; 3], Cancel, Err(["it has ended", "succeeded"])),
+            (Succeeded, [Done; 3], Pause, Err(["it has ended", "succeeded"])),
+            (Blocked, leaving, Retry, Ok(Running)),
+            (Blocked, leaving, Pause, Ok(Blocked)),
+            (Blocked, leaving, Cancel, Err(["point of no return", "retry` looks again"])),
+            (Blocked, leaving, Resolve(Verdict::Done), Ok(Running)),
+            (Blocked, leaving, Resolve(Verdict::Absent), Ok(Running)),
+            (Blocked, early, Resolve(Verdict::Done), Err(["no step of it is in doubt", "cancel` takes it back"])),
+            (Blocked, early, Cancel, Ok(Running)),
+        ];
+        for (state, steps, what, expected) in cases {
+            let mut operation = down(state, steps);
+            let before = operation.clone();
+            let order = Order { what, who: "someone".into(), reason: Some("why".into()) };
+            match (obey(&mut operation, &order, NOW), expected) {
+                (Ok(_), Ok(then)) => assert_eq!(operation.state, then, "{state:?} {steps:?} {what:?}"),
+                (Err(said), Err(words)) => {
+                    assert!(words.iter().all(|word| said.contains(word)), "{state:?} {steps:?} {what:?}: {said}");
+                    assert_eq!(operation, before, "{state:?} {steps:?} {what:?}: a refusal changed something");
+                }
+                (got, _) => panic!("{state:?} {steps:?} {what:?}: {got:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_is_kept_with_who_said_it_and_can_be_taken_back() {
+        use StepState::{Done, Unknown, Waiting};
+        let mut operation = down(OperationState::Blocked, [Done, Unknown, Waiting]);
+        operation.steps[1].output = Some(json!({"witnesses": ["n2"]}));
+        let say = |operation: &mut Operation, verdict| {
+            let order = Order { what: Verb::Resolve(verdict), who: "someone".into(), reason: Some("I looked".into()) };
+            obey(operation, &order, NOW)
+        };
+        let obeyed = say(&mut operation, Verdict::Done).expect("in doubt");
+        assert_eq!(obeyed, Obeyed { step: Some(1), what: "goes on: leave n1 resolved as done".into() });
+        let output = operation.steps[1].output.clone().expect("an output");
+        assert_eq!((&output["witnesses"][0], &output[WORD]["by"]), (&json!("n2"), &json!("someone")));
+        assert_eq!((operation.steps[1].state, operation.steps[1].ended_at), (Done, Some(NOW)));
+
+        operation.state = OperationState::Blocked;
+        assert!(blocked(&operation, "destroy n1: still a member").contains("takes back that \"leave n1\" happened"));
+        say(&mut operation, Verdict::Done).expect_err("nothing is in doubt");
+        say(&mut operation, Verdict::Absent).expect("it was said by a person");
+        assert_eq!((operation.steps[1].state, operation.steps[1].ended_at), (Waiting, None));
+        operation.state = OperationState::Blocked;
+        say(&mut operation, Verdict::Absent).expect_err("what was done by itself is not taken back");
+    }
+}

@@ -70,7 +70,9 @@ fn only_a_machine_without_a_member_is_adopted() {
 
 #[test]
 fn only_what_serves_no_one_is_reaped() {
-    let cases: [(&str, fn() -> World, Change, &str, &[&str], &str); 13] = [
+    // What, the world, its change, the node, the guards, what they say.
+    type Case<'a> = (&'a str, fn() -> World, Change, &'a str, &'a [&'a str], &'a str);
+    let cases: [Case; 13] = [
         ("an orphan", with_orphan, |_| {}, "n9", &[], ""),
         ("a replaced node's machine", with_orphan, |w| replaced(w, "n9"), "n9", &[], ""),
         ("a healthy member", with_orphan, |_| {}, "n2", &["placement"], "n2 is a healthy member"),

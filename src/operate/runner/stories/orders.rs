@@ -25,8 +25,10 @@ impl Story {
     }
 }
 
-/// Stories of each kind of work, with the machines at its start and at its end.
-fn works() -> [(&'static str, fn() -> Story, Action, usize, usize); 3] {
+/// What, its world, the action, the machines at its start and at its end.
+type Work = (&'static str, fn() -> Story, Action, usize, usize);
+
+fn works() -> [Work; 3] {
     let single: fn() -> Story = || Story::of(World::new(2, SHARDS, 1));
     [("up", Story::new, up(), 3, 4), ("up, single copies", single, up(), 2, 3), ("down", four, down(), 4, 3)]
 }
@@ -216,6 +218,33 @@ async fn a_blocked_creation_has_four_ways_out() {
     assert!(!story.row().await.state.is_final(), "it is paused");
     story.order(Verb::Resume).await.expect("it is paused");
     assert_eq!(story.end().await.state, Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_survives_death_at_any_instant() {
+    for word in [done(), absent()] {
+        for dies_at in 1.. {
+            let mut story = blocked_creation(Fault::LoseAnswer, 30).await;
+            story.world.crash.arm(Some(dies_at));
+            let world = story.world.clone();
+            let life = async {
+                story.order(word).await.expect("in doubt");
+                story.end().await;
+            };
+            let died = tokio::select! {
+                () = life => false,
+                () = world.crash.happened.notified() => true,
+            };
+            runs_or_dies(&mut story, None, None).await;
+            let row = story.row().await;
+            assert_eq!(row.state, OperationState::Succeeded, "{word:?}, dies at {dies_at}: {row:#?}");
+            story.told().await;
+            if !died {
+                assert!(dies_at > 10, "{word:?}: only {dies_at} instants");
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
