@@ -47,15 +47,49 @@ async fn it_grows_is_filled_is_drained_and_shrinks() {
     assert_eq!(database.asked("forget"), 1);
 }
 
+/// The controller is killed while the database is filled, and while a node is drained, at instants that the seed gives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_shard_is_lost_when_the_controller_is_killed() {
+    for seed in 0..2 {
+        let mut world = World::new("");
+        let platform = Platform::new(world.dir.path(), &["n1", "n2", "n3"], CALM).await;
+        let database = Database::new(world.dir.path(), &["n1", "n2", "n3"]);
+        let before = database.sum();
+        std::fs::write(world.path("config.yaml"), database.config(&platform.config(BOUNDS)))
+            .expect("the configuration");
+        world.start().await;
+        let mut random = fastrand::Rng::with_seed(seed);
+        for (path, nodes) in [("/autoscaling/scale-up", 4), ("/autoscaling/scale-down", 3)] {
+            let place = begin(&world, path, json!({"reason": "a test"})).await;
+            tokio::time::sleep(Duration::from_secs(8).mul_f64(random.f64())).await;
+            world.kill();
+            world.start().await;
+            succeeded(&world, &place).await;
+            assert_eq!(database.sum(), before, "seed {seed}: {path}\n{}", world.logs());
+            assert_eq!((database.members().len(), platform.nodes().len()), (nodes, nodes), "seed {seed}: {path}");
+        }
+        assert!(!platform.ledger().iter().any(|line| line.starts_with("concurrent")), "{:#?}", platform.ledger());
+    }
+}
+
 /// Asks for an operation until the guards let it begin, and waits for its good end.
 async fn operate(world: &World, path: &str, body: serde_json::Value) {
+    let place = begin(world, path, body).await;
+    succeeded(world, &place).await;
+}
+
+/// Gives where the operation is told of.
+async fn begin(world: &World, path: &str, body: serde_json::Value) -> String {
     let asked = async |w: &World| {
         let (code, answer) = w.post(path, Some(body.clone())).await;
         (code == 202).then_some(answer)
     };
     let asked = world.until("the operation is accepted", WAIT, asked).await;
-    let place = format!("/autoscaling/operations/{}", asked["operation"]["id"].as_str().expect("an id"));
-    let ended = async |w: &World| Some(w.get(&place).await).filter(|operation| !operation["ended_at"].is_null());
+    format!("/autoscaling/operations/{}", asked["operation"]["id"].as_str().expect("an id"))
+}
+
+async fn succeeded(world: &World, place: &str) {
+    let ended = async |w: &World| Some(w.get(place).await).filter(|operation| !operation["ended_at"].is_null());
     let operation = world.until("the operation has ended", WAIT, ended).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", world.logs());
 }

@@ -93,9 +93,10 @@ impl Lock {
 
     /// After a clear word the next script starts from nothing; after any other the file stays as a warning.
     pub fn ended(&self, code: Option<i32>) {
-        let removed = |file: PathBuf| fs::remove_file(file);
         let _ = match code {
-            Some(0 | 10 | 20) => removed(self.path.with_extension("run")).and(removed(self.path.clone())),
+            Some(0 | 10 | 20) => {
+                fs::remove_file(self.path.with_extension("run")).and(fs::remove_file(&self.path)) // both, in any case
+            }
             // Work that goes on in the background may still hold the lock.
             Some(11) => self.file.set_len(0),
             _ => Ok(()),
