@@ -1,5 +1,6 @@
 //! Stories of the built-in vector node and its driver: nodes in this process, everything over HTTP.
 
+mod replacing;
 mod world;
 
 use std::collections::BTreeMap;
