@@ -51,9 +51,12 @@ fn hits() -> (Vec<Hit>, Vec<Hit>) {
     (doubled, embedded.iter().enumerate().map(|n| hit(n, At::Instant)).collect())
 }
 
-/// What came through, by kind of world, hand and place: how often, and the seconds from the hit to the operation's end.
+/// Kind of world, hand and place.
+type Kind = (&'static str, Hand, At);
+
+/// What came through, by kind: for each hit the seconds from it to the operation's end.
 #[derive(Default)]
-struct Survived(std::sync::Mutex<BTreeMap<(&'static str, Hand, At), Vec<f64>>>);
+struct Survived(std::sync::Mutex<BTreeMap<Kind, Vec<f64>>>);
 
 impl Survived {
     fn add(&self, world: &'static str, hit: Hit, took: Duration) {
