@@ -18,9 +18,11 @@ use crate::config::{self, Config, PoolConfig};
 use crate::controller::{self, Eyes, Parts, Reload, Running, StopFile, Taking};
 use crate::handle::PoolHandle;
 use crate::model::{HistoryKind, PoolName};
+use crate::operate::drivers::http::HttpProvider;
 use crate::operate::drivers::none::{NoDatastore, NoProvider};
 use crate::operate::drivers::process::Process;
-use crate::operate::drivers::script::ScriptProvider;
+use crate::operate::drivers::script::{self, ScriptProvider};
+use crate::operate::drivers::script_store::ScriptStore;
 use crate::operate::drivers::vectornode::Vectornode;
 use crate::operate::drivers::{Datastore, DatastoreSettings, Places, Provider, ProviderSettings};
 use crate::record::{Entry, Journal, SqliteJournal};
@@ -88,6 +90,7 @@ impl App {
         let journal: Arc<dyn Journal> = Arc::new(journal);
         let telemetry = Telemetry::new(clock.now());
         telemetry.config_reloaded(Ok(()), clock.now());
+        script::prepare(&options.storage).await;
         let stop_controllers = CancellationToken::new();
 
         let mut started = Started::default();
@@ -195,6 +198,7 @@ async fn start_pool(
     stop: &CancellationToken,
     started: &mut Started,
 ) -> anyhow::Result<()> {
+    let places = Places { storage: options.storage.clone() };
     let provider: Arc<dyn Provider> = match &pool.provider {
         ProviderSettings::Process(settings) => {
             let place = options.storage.join(&*pool.name);
@@ -204,13 +208,16 @@ async fn start_pool(
             provider
         }
         ProviderSettings::Script(settings) => {
-            let places = Places { storage: options.storage.clone() };
             Arc::new(ScriptProvider::new(pool.name.clone(), settings.clone(), &places))
         }
+        ProviderSettings::Http(settings) => Arc::new(HttpProvider::new(settings.clone())?),
         ProviderSettings::None => Arc::new(NoProvider::new(pool.nodes.clone().unwrap_or_default())),
     };
     let store: Arc<dyn Datastore> = match &pool.datastore {
         DatastoreSettings::Vectornode => Arc::new(Vectornode::start(provider.clone(), journal.fence())),
+        DatastoreSettings::Script(settings) => {
+            Arc::new(ScriptStore::new(pool.name.clone(), (**settings).clone(), &places))
+        }
         DatastoreSettings::None => {
             let path = pool.scrape.pages.first().map_or("/", |page| page.path.as_str());
             Arc::new(NoDatastore::new(provider.clone(), crate::http::client(|builder| builder)?, path.to_string()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{GuardHit, Mode, NodeId, Observation, Operation, OperationId, PoolName, PoolView, Request};
+use crate::model::{GuardHit, Mode, NodeId, Observation, Operation, OperationId, Order, PoolName, PoolView, Request};
 
 /// One pool, seen from outside. Cheap to clone; reading never waits for the controller.
 #[derive(Clone)]
@@ -45,6 +45,19 @@ pub enum Command {
         who: String,
     },
     Operate(Request),
+    /// About the operation that is open.
+    Order {
+        operation: OperationId,
+        order: Order,
+    },
+    /// Mode `stopped`, and the open operation paused.
+    Halt {
+        who: String,
+    },
+    ResetBreaker {
+        reason: Option<String>,
+        who: String,
+    },
     /// `None` ends the maintenance.
     Maintain {
         node: NodeId,
@@ -57,7 +70,8 @@ pub enum Command {
 #[derive(Clone, Debug)]
 pub enum Reply {
     Done,
-    /// The operation that was started, or the one that the same idempotency key started before.
+    /// The operation that was started, the one that the same idempotency key started before, or the one that an order
+    /// was about.
     Operation(Box<Operation>),
 }
 

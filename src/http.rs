@@ -1,13 +1,15 @@
-//! The HTTP/1.1 listener that the controller and the vector node share: limits on headers, bodies, time and
-//! connections, and an orderly end.
+//! What the parts of the program share of HTTP. The HTTP/1.1 listener of the controller and the vector node: limits on
+//! headers, bodies, time and connections, and an orderly end. Of clients: how they are made, addresses, credentials.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -128,7 +130,7 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
 pub fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
@@ -148,4 +150,82 @@ pub fn client(more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -
         more(common)
     };
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
+}
+
+/// The value of `Authorization` for a bearer token from a file, which is read anew each time, so that a renewed secret
+/// is used at once.
+///
+/// # Errors
+/// When there is no token to be had from the file; what it holds is not shown.
+pub async fn bearer(file: &Path) -> Result<HeaderValue, String> {
+    let shown = file.display();
+    let secret = tokio::fs::read_to_string(file).await.map_err(|error| format!("credentials file {shown}: {error}"))?;
+    if secret.trim().is_empty() {
+        return Err(format!("credentials file {shown}: it holds nothing"));
+    }
+    let value = HeaderValue::from_str(&format!("Bearer {}", secret.trim()));
+    let value = value.ok().filter(|value| value.to_str().is_ok()); // a header would take more than ASCII
+    let mut value = value.ok_or_else(|| format!("credentials file {shown}: what it holds cannot stand in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// `http://host:port` without path, query or user; a slash at the end is dropped. `None` for all else.
+pub fn origin(text: &str) -> Option<String> {
+    let uri: http::Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    let named = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b));
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+        && text.len() <= LONGEST_ORIGIN
+        && !authority.host().is_empty()
+        && named(authority.host())
+        && !authority.as_str().contains('@')
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none()
+        && !text.contains('#');
+    plain.then(|| text.trim_end_matches('/').to_string())
+}
+
+/// A host name has at most 253 characters.
+const LONGEST_ORIGIN: usize = 300;
+
+/// What is at the bottom of an error: "Connection refused", "operation timed out". Above it stands only our own URL.
+pub fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let long = format!("http://{}:1", "a".repeat(10_000));
+        for (text, plain) in [
+            ("http://10.0.0.1:6333", Some("http://10.0.0.1:6333")),
+            ("https://n-1.local/", Some("https://n-1.local")),
+            ("http://[::1]:80", Some("http://[::1]:80")),
+            ("http://h:1/path", None),
+            ("http://h:1/../x", None),
+            ("http://h:1?x=1", None),
+            ("http://h:1#x", None),
+            ("http://user:secret@h:1", None),
+            ("http://$(id):1", None),
+            ("http://h'1", None),
+            ("http://a b", None),
+            ("http://h\n:1", None),
+            ("http://h\0:1", None),
+            ("ftp://h:1", None),
+            ("h:1", None),
+            ("http://", None),
+            ("", None),
+            (long.as_str(), None),
+        ] {
+            assert_eq!(origin(text).as_deref(), plain, "{text:?}");
+        }
+    }
 }

@@ -103,6 +103,14 @@ async fn api_unknown_field() {
     refused(&place, post(&place, "/autoscaling/thresholds").json(&body), 400, &words).await;
     let words = ["unknown field /halted", "did you mean halt?"];
     refused(&place, post(&place, "/autoscaling/stop").json(&json!({"halted": true})), 400, &words).await;
+    let words = ["unknown field /resaon", "did you mean reason?"];
+    for path in ["operations/0198/pause", "operations/0198/retry", "breaker/reset", "nodes/n1/adopt", "nodes/n1/reap"] {
+        let request = post(&place, &format!("/autoscaling/{path}")).json(&json!({"resaon": "x"}));
+        refused(&place, request, 400, &words).await;
+    }
+    let words = ["unknown field /force", "known: as, reason"];
+    let force = json!({"as": "done", "reason": "x", "force": true});
+    refused(&place, post(&place, "/autoscaling/operations/0198/resolve").json(&force), 400, &words).await;
     let words = ["unknown field /count", "known: nodes, node, reason"];
     refused(&place, post(&place, "/autoscaling/scale-up").json(&json!({"count": 1})), 400, &words).await;
 }
@@ -122,6 +130,29 @@ async fn api_wrong_type() {
     let form = post(&place, "/autoscaling/thresholds").header("content-type", "application/x-www-form-urlencoded");
     let words = ["application/x-www-form-urlencoded", "-H 'Content-Type: application/json'"];
     refused(&place, form.body("{\"max_nodes\": 15}"), 415, &words).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_orders_that_cannot_be_done() {
+    let place = Place::calm(&[]).await;
+    let resolve = "operations/0198/resolve";
+    for (path, body, code, words) in [
+        (resolve, json!({"as": "perhaps", "reason": "x"}), 422, "/as: \"perhaps\" is not done or absent"),
+        (resolve, json!({"reason": "x"}), 422, "/as: did the step happen (done)"),
+        (resolve, json!({"as": "done"}), 422, "/reason: how do you know?"),
+        (resolve, json!({"as": ["done"], "reason": "x"}), 400, "/as: a list where a text is needed"),
+        (resolve, json!({"as": "done", "reason": "I looked"}), 404, "no operation \"0198\" in this pool"),
+        ("operations/0198/cancel", json!({}), 404, "GET /autoscaling/operations lists them"),
+        ("operations/0198/pause", json!({"reason": 7}), 400, "/reason: a number where a text is needed"),
+        ("operations/..%2F..%2Fx/resume", json!({}), 404, "no operation"),
+        ("stop", json!({"halt": "yes"}), 400, "/halt: a text where true or false is needed"),
+        ("nodes/n77/adopt", json!({}), 409, "nodes hold no data"),
+        ("nodes/n1/reap", json!({}), 409, "n1 is part of the pool: take it away with a scale-down"),
+        ("nodes/n77/reap", json!({"reason": "gone"}), 409, "neither a machine nor a member named n77"),
+        ("nodes/..%2Fx/reap", json!({}), 404, "not a node id"),
+    ] {
+        refused(&place, post(&place, &format!("/autoscaling/{path}")).json(&body), code, &[words]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,30 +1,210 @@
-//! The controller is killed at seeded instants of scale-ups and scale-downs, over scripts and over the embedded cluster:
+//! The controller is hit in the middle of scale-ups and scale-downs: killed, stopped for a while, or asked to end; at
+//! seeded instants, and by the platform itself at exact places of its calls. Over scripts and over the embedded cluster
 //! nothing is lost, nothing is made twice, and each effect has one row in the audit trail.
 //!
-//! `VECSCALE_KILLS` sets how many kills there are in all (default 10).
+//! `VECSCALE_KILLS` sets how many hits there are in all (default 10); at the end a table tells them.
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use common::double::{Double, Hand, Place, Trap};
 use common::platform::{Load, Platform};
-use common::{EMBEDDED, Vectors, World};
+use common::{EMBEDDED, Vectors, World, signal};
+use futures::StreamExt;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-const WAIT: Duration = Duration::from_secs(90);
-/// Kills per world: one while it grows, one while it shrinks.
-const PER_WORLD: u64 = 2;
+const WAIT: Duration = Duration::from_secs(120);
+/// Hits per world: it grows and shrinks in turns.
+const PER_WORLD: usize = 4;
+/// Worlds at once; most of their time they wait.
+const AT_ONCE: usize = 3;
 
-/// Worlds to be made of each kind.
-fn worlds() -> u64 {
-    let kills = std::env::var("VECSCALE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_u64);
-    kills.div_ceil(2 * PER_WORLD)
+/// One hit.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    number: usize,
+    hand: Hand,
+    place: At,
 }
 
-/// Instants spread over the whole operation, the same for the same seed.
-fn instant(seed: u64, longest: Duration) -> Duration {
-    longest.mul_f64(fastrand::Rng::with_seed(seed).f64())
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    /// At a seeded instant of the operation.
+    Instant,
+    /// By the double, within its call.
+    Place(Place),
+}
+
+/// Of three hits, two go to the double, where each hand meets each place, and one to the embedded cluster.
+fn hits() -> (Vec<Hit>, Vec<Hit>) {
+    let all: usize = std::env::var("VECSCALE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let (embedded, doubled): (Vec<usize>, Vec<usize>) = (0..all).partition(|n| n % 3 == 2);
+    let places = [At::Place(Place::BeforeEffect), At::Instant, At::Place(Place::AfterEffect)];
+    let places = [&places[..], &[At::Place(Place::AfterAnswer), At::Place(Place::BeforeAnswer)]].concat();
+    // 3 hands and 5 places: 15 in a row are all pairs.
+    let hit = |(n, &number): (usize, &usize), place| Hit { number, hand: Hand::ALL[n % 3], place };
+    let doubled = doubled.iter().enumerate().map(|n| hit(n, places[n.0 % places.len()])).collect();
+    (doubled, embedded.iter().enumerate().map(|n| hit(n, At::Instant)).collect())
+}
+
+/// Kind of world, hand and place.
+type Kind = (&'static str, Hand, At);
+
+/// What came through, by kind: for each hit the seconds from it to the operation's end.
+#[derive(Default)]
+struct Survived(std::sync::Mutex<BTreeMap<Kind, Vec<f64>>>);
+
+impl Survived {
+    fn add(&self, world: &'static str, hit: Hit, took: Duration) {
+        let mut rows = self.0.lock().expect("no panic while adding");
+        rows.entry((world, hit.hand, hit.place)).or_default().push(took.as_secs_f64());
+        eprintln!("hit {} survived: {world}, {} at {}", hit.number + 1, hit.hand.as_str(), place(hit.place));
+    }
+
+    fn table(&self) -> String {
+        let rows = self.0.lock().expect("no panic while adding");
+        let mut said = format!(
+            "{:<10} {:<6} {:<14} {:>5}   {}\n",
+            "over", "signal", "at", "hits", "seconds to the end, mean and most"
+        );
+        for ((world, hand, at), took) in rows.iter() {
+            let (mean, most) = (took.iter().sum::<f64>() / took.len() as f64, took.iter().copied().fold(0.0, f64::max));
+            let (hand, at) = (hand.as_str(), place(*at));
+            said.push_str(&format!("{world:<10} {hand:<6} {at:<14} {:>5}   {mean:.1} {most:.1}\n", took.len()));
+        }
+        let all: usize = rows.values().map(Vec::len).sum();
+        said + &format!("{all} hits, all survived: no effect twice, no orphan, no two calls at once, one row each\n")
+    }
+}
+
+fn place(at: At) -> &'static str {
+    match at {
+        At::Instant => "any instant",
+        At::Place(place) => place.as_str(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_hits_the_controller_nothing_is_lost_or_made_twice() {
+    let (doubled, embedded) = hits();
+    let survived = Survived::default();
+    let over_scripts = futures::stream::iter(doubled.chunks(PER_WORLD))
+        .map(|hits| over_a_double("scripts", platform, hits, &survived))
+        .buffer_unordered(AT_ONCE - 1)
+        .collect::<Vec<()>>();
+    let over_the_cluster = futures::stream::iter(embedded.chunks(PER_WORLD))
+        .then(|hits| over_the_embedded_cluster(hits, &survived))
+        .collect::<Vec<()>>();
+    futures::join!(over_scripts, over_the_cluster);
+    eprintln!("\n{}", survived.table());
+}
+
+async fn platform(dir: &Path) -> Platform {
+    Platform::new(dir, &["n1", "n2"], Load { cpu: 0.4, memory: 0.4, searches_per_second: 50.0 }).await
+}
+
+/// Two nodes on a platform that was made by `make`, up to three, and back, with a hit each time.
+async fn over_a_double<D: Double>(
+    name: &'static str,
+    make: impl AsyncFn(&Path) -> D,
+    hits: &[Hit],
+    survived: &Survived,
+) {
+    let mut world = World::new("");
+    let double = make(world.dir.path()).await;
+    let config = double.config("min_nodes: 2, max_nodes: 4, scale_up_cooldown: 0, scale_down_cooldown: 0");
+    std::fs::write(world.path("config.yaml"), config).expect("the configuration");
+    world.start().await;
+    healthy(&world, 2).await;
+    let (mut grown, mut shrunk) = (0, 0);
+    for (n, hit) in hits.iter().enumerate() {
+        let (path, call, longest, nodes) = match n % 2 {
+            0 => ("/autoscaling/scale-up", "create", 5.0, 3),
+            _ => ("/autoscaling/scale-down", "destroy", 3.0, 2),
+        };
+        let id = match hit.place {
+            At::Instant => {
+                let id = begin(&world, path).await;
+                tokio::time::sleep(instant(hit, longest)).await;
+                send(&world, hit.hand);
+                id
+            }
+            At::Place(place) => {
+                double.set(&Trap { call, place, signal: hit.hand, pid: world.pid() });
+                let id = begin(&world, path).await;
+                world.until("the trap goes off", WAIT, async |_| double.is_sprung().then_some(())).await;
+                id
+            }
+        };
+        let took = recover(&mut world, hit, &id, nodes).await;
+        if nodes == 3 {
+            grown += 1
+        } else {
+            shrunk += 1
+        }
+        let ledger = double.ledger();
+        let what = format!("after {hit:?}: {ledger:#?}\n{}", world.logs());
+        for (what_was, times) in [("made", grown), ("removed", shrunk)] {
+            let effects = double.effects(what_was);
+            assert!(effects.values().all(|&n| n == 1), "{what_was} twice {what}");
+            assert_eq!(effects.len(), times, "{what_was} {what}");
+        }
+        assert!(!ledger.iter().any(|l| l.starts_with("concurrent")), "{what}");
+        assert_eq!(double.nodes().len(), nodes, "an orphan {what}");
+        let rows = rows_per_effect(&world).await;
+        assert!(rows.values().all(|&n| n == 1), "{rows:#?} {what}");
+        let told = |step: &str| rows.keys().filter(|(name, _)| name == step).count();
+        assert_eq!((told("create"), told("destroy")), (grown, shrunk), "{rows:#?} {what}");
+        survived.add(name, *hit, took);
+    }
+    assert_eq!(world.stop(), Some(0));
+}
+
+/// Three embedded nodes with vectors, up to four, and back, with a hit each time.
+async fn over_the_embedded_cluster(hits: &[Hit], survived: &Survived) {
+    let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 3, max_nodes: 5"));
+    world.start().await;
+    healthy(&world, 3).await;
+    let vectors = Vectors::fill(&world, 600).await;
+    let before = vectors.digest().await;
+    for (n, hit) in hits.iter().enumerate() {
+        let (path, nodes) = match n % 2 {
+            0 => ("/autoscaling/scale-up", 4),
+            _ => ("/autoscaling/scale-down", 3),
+        };
+        let id = begin(&world, path).await;
+        tokio::time::sleep(instant(hit, 12.0)).await;
+        send(&world, hit.hand);
+        let took = recover(&mut world, hit, &id, nodes).await;
+        vectors.follow(&world).await;
+        assert_eq!(vectors.digest().await, before, "after {hit:?}\n{}", world.logs());
+        assert_eq!(world.node_pids().len(), nodes, "an orphan process after {hit:?}");
+        let directories = std::fs::read_dir(world.storage().join("default/nodes")).expect("the nodes");
+        let left = directories.filter(|e| e.as_ref().is_ok_and(|e| e.path().join("node.json").exists())).count();
+        assert_eq!(left, nodes, "a left-over directory after {hit:?}");
+        let rows = rows_per_effect(&world).await;
+        assert!(!rows.is_empty() && rows.values().all(|&n| n == 1), "after {hit:?}: {rows:#?}");
+        survived.add("embedded", *hit, took);
+    }
+    assert_eq!(world.stop(), Some(0));
+}
+
+/// Instants spread over the whole operation, the same for the same hit.
+fn instant(hit: &Hit, longest_secs: f64) -> Duration {
+    Duration::from_secs_f64(longest_secs * fastrand::Rng::with_seed(hit.number as u64).f64())
+}
+
+fn send(world: &World, hand: Hand) {
+    let number = match hand {
+        Hand::Kill => Signal::KILL,
+        Hand::Stop => Signal::STOP,
+        Hand::Term => Signal::TERM,
+    };
+    signal(world.pid(), number);
 }
 
 async fn healthy(world: &World, nodes: usize) {
@@ -37,91 +217,60 @@ async fn healthy(world: &World, nodes: usize) {
     world.until(&what, WAIT, settled).await;
 }
 
-/// Asks for an operation, kills the controller after a while, starts it again, and waits for the end.
-async fn through_a_kill(world: &mut World, path: &str, after: Duration, nodes: usize) {
-    let asked = world
-        .until("the operation is accepted", WAIT, async |w: &World| {
-            let (code, answer) = w.post(path, Some(json!({"reason": "the kill test"}))).await;
-            (code == 202).then_some(answer)
-        })
-        .await;
-    let id = asked["operation"]["id"].as_str().expect("an id").to_string();
-    tokio::time::sleep(after).await;
-    world.kill();
-    world.start().await;
-    let ended = async |w: &World| {
-        let operation = w.get(&format!("/autoscaling/operations/{id}")).await;
-        let state = operation["state"].as_str()?.to_string();
-        assert_ne!(state, "blocked", "{operation}");
-        (state == "succeeded").then_some(())
+/// Asks for an operation; gives its id.
+async fn begin(world: &World, path: &str) -> String {
+    let accepted = async |w: &World| {
+        let (code, answer) = w.post(path, Some(json!({"reason": "the kill test"}))).await;
+        (code == 202).then_some(answer)
     };
-    world.until("the operation ended well", WAIT, ended).await;
-    healthy(world, nodes).await;
+    let asked = world.until("the operation is accepted", WAIT, accepted).await;
+    asked["operation"]["id"].as_str().expect("an id").to_string()
 }
 
-/// Each effect that the journal tells of, and how many rows of the audit trail say that it was done.
-async fn rows_per_effect(world: &World) -> BTreeMap<String, usize> {
+/// After the hit: the controller goes on or is started again, and the operation ends as if nothing had been. Gives the
+/// time that took.
+async fn recover(world: &mut World, hit: &Hit, id: &str, nodes: usize) -> Duration {
+    let hit_at = Instant::now();
+    match hit.hand {
+        Hand::Kill => {
+            let ended = world.ended().await;
+            assert_eq!(ended.code(), None, "{hit:?}: it ended by itself\n{}", world.logs());
+            world.start().await;
+        }
+        Hand::Term => {
+            let ended = world.ended().await;
+            assert_eq!(ended.code(), Some(0), "{hit:?}\n{}", world.logs());
+            world.start().await;
+        }
+        Hand::Stop => {
+            world.refuses_a_second().await;
+            tokio::time::sleep(instant(hit, 4.0)).await;
+            signal(world.pid(), Signal::CONT);
+        }
+    }
+    let ended = async |w: &World| {
+        let operation: Value =
+            serde_json::from_str(&w.try_get(&format!("/autoscaling/operations/{id}")).await?).ok()?;
+        let state = operation["state"].as_str()?.to_string();
+        assert_ne!(state, "blocked", "{hit:?}: {operation}\n{}", w.logs());
+        (state == "succeeded").then_some(())
+    };
+    world.until(&format!("{hit:?}: the operation ended well"), WAIT, ended).await;
+    let took = hit_at.elapsed();
+    healthy(world, nodes).await;
+    took
+}
+
+/// Each effect that the journal tells of, by step and key, and how many rows of the audit trail say that it was done.
+async fn rows_per_effect(world: &World) -> BTreeMap<(String, String), usize> {
     let history = world.get("/autoscaling/history?kind=step&limit=1000").await;
     let mut rows = BTreeMap::new();
     for item in history["items"].as_array().expect("a list") {
-        if item["detail"]["step"]["state"] == "done" {
-            let key = item["detail"]["step"]["key"].as_str().unwrap_or_else(|| panic!("no key: {item}"));
-            *rows.entry(key.to_string()).or_default() += 1;
+        let step = &item["detail"]["step"];
+        if step["state"] == "done" {
+            let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no step: {item}")).to_string();
+            *rows.entry((text(&step["step"]), text(&step["key"]))).or_default() += 1;
         }
     }
     rows
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_scripts_nothing_is_made_twice() {
-    for seed in 0..worlds() {
-        let mut world = World::new("");
-        let load = Load { cpu: 0.4, memory: 0.4, searches_per_second: 50.0 };
-        let platform = Platform::new(world.dir.path(), &["n1", "n2"], load).await;
-        let config = platform.config("min_nodes: 2, max_nodes: 4, scale_up_cooldown: 0, scale_down_cooldown: 0");
-        std::fs::write(world.path("config.yaml"), config).expect("the configuration");
-        world.start().await;
-        healthy(&world, 2).await;
-
-        through_a_kill(&mut world, "/autoscaling/scale-up", instant(seed, Duration::from_secs(5)), 3).await;
-        through_a_kill(&mut world, "/autoscaling/scale-down", instant(seed + 1000, Duration::from_secs(3)), 2).await;
-
-        let ledger = platform.ledger();
-        for what in ["made", "removed"] {
-            let effects = platform.effects(what);
-            assert_eq!(effects.values().sum::<u32>(), 1, "seed {seed}: {what}: {ledger:#?}\n{}", world.logs());
-        }
-        assert!(!ledger.iter().any(|l| l.starts_with("concurrent")), "seed {seed}: {ledger:#?}");
-        assert_eq!(platform.nodes().len(), 2, "seed {seed}: an orphan: {ledger:#?}");
-        let rows = rows_per_effect(&world).await;
-        assert!(!rows.is_empty() && rows.values().all(|&n| n == 1), "seed {seed}: {rows:#?}");
-        eprintln!("scripts, seed {seed}: {PER_WORLD} kills survived");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_the_embedded_cluster_no_vector_is_lost() {
-    for seed in 0..worlds() {
-        let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 3, max_nodes: 5"));
-        world.start().await;
-        healthy(&world, 3).await;
-        let vectors = Vectors::fill(&world, 600).await;
-        let before = vectors.digest().await;
-
-        through_a_kill(&mut world, "/autoscaling/scale-up", instant(seed, Duration::from_secs(12)), 4).await;
-        vectors.follow(&world).await;
-        assert_eq!(vectors.digest().await, before, "seed {seed}: after the scale-up\n{}", world.logs());
-        through_a_kill(&mut world, "/autoscaling/scale-down", instant(seed + 1000, Duration::from_secs(12)), 3).await;
-        vectors.follow(&world).await;
-        assert_eq!(vectors.digest().await, before, "seed {seed}: after the scale-down\n{}", world.logs());
-
-        assert_eq!(world.node_pids().len(), 3, "seed {seed}: an orphan process");
-        let directories = std::fs::read_dir(world.storage().join("default/nodes")).expect("the nodes");
-        let left = directories.filter(|e| e.as_ref().is_ok_and(|e| e.path().join("node.json").exists())).count();
-        assert_eq!(left, 3, "seed {seed}: a left-over directory");
-        let rows = rows_per_effect(&world).await;
-        assert!(!rows.is_empty() && rows.values().all(|&n| n == 1), "seed {seed}: {rows:#?}");
-        assert_eq!(world.stop(), Some(0));
-        eprintln!("embedded, seed {seed}: {PER_WORLD} kills survived");
-    }
 }

@@ -189,7 +189,7 @@ async fn the_metrics_page_is_a_real_one() {
     let Effect::Done(machine) = provider.create(&call(), &NewNode::named(id("n"))).await else { panic!("not created") };
     let peers = vecscale::node::peers::Peers::default();
     let limit = Duration::from_secs(5);
-    let page = peers.send(http::Method::GET, &machine.address, "/metrics", "", limit).await.unwrap();
+    let page = peers.send(::http::Method::GET, &machine.address, "/metrics", "", limit).await.unwrap();
     let text = String::from_utf8(page.to_vec()).unwrap();
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         let value: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();

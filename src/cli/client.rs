@@ -1,6 +1,5 @@
 //! Asks a running vecscale over HTTP: an answer, or a failure in whole sentences. IO.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
@@ -11,6 +10,7 @@ use super::Failure;
 use super::args::{Connection, Output};
 use super::shapes::Refused;
 use super::text;
+use crate::http::root_cause;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command waits for the journal and for the end of a turn.
@@ -153,13 +153,4 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
         said.push_str(&format!("\n  operation: {operation}"));
     }
     said
-}
-
-/// What is at the bottom of an error: "Connection refused", "operation timed out". Above it stands only our own URL.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

@@ -5,16 +5,19 @@ mod args;
 mod check_config;
 mod client;
 mod demo;
+mod drivers;
 mod explain;
 mod history;
 mod mode;
 mod node;
 mod operate;
+mod operation;
 mod plan;
 mod run;
 mod shapes;
 mod simulate;
 mod status;
+mod temp;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -64,14 +67,25 @@ pub enum Short {
     Plan(plan::PlanArgs),
     /// Let vecscale act (or, with --mode observe, only watch and say what it would do)
     Start(mode::StartArgs),
-    /// Start no new automatic operation; a running one goes on
-    Stop(args::Connection),
+    /// Start no new automatic operation; a running one goes on (or, with --halt, is paused)
+    Stop(mode::StopArgs),
     /// Add nodes by hand
     ScaleUp(operate::ScaleUpArgs),
     /// Drain and remove one node by hand
     ScaleDown(operate::ScaleDownArgs),
     /// Spread the shards evenly by hand
     Rebalance(operate::RebalanceArgs),
+    /// Show an operation step by step, or cancel, pause, resume, retry or resolve it
+    Operation(operation::OperationArgs),
+    /// The breaker that failed and blocked operations open
+    Breaker(operation::BreakerArgs),
+    /// Make a machine that the provider runs a member, and fill it
+    Adopt(operate::NodeArgs),
+    /// Destroy a machine that serves no one, or forget a dead member that has none
+    Reap(operate::NodeArgs),
+    /// Try out the scripts, or the API, that make and destroy nodes
+    #[command(subcommand)]
+    Drivers(drivers::DriversCommand),
     /// Play an invented cluster through load, faults and crashes, and hold vecscale against its promises
     Simulate(simulate::SimulateArgs),
 }
@@ -112,10 +126,15 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::Explain(args) => explain::run(&args, out).await,
         Short::Plan(args) => plan::run(&args, out).await,
         Short::Start(args) => mode::start(&args, out).await,
-        Short::Stop(connection) => mode::stop(&Client::new(&connection)?, out).await,
+        Short::Stop(args) => mode::stop(&args, out).await,
         Short::ScaleUp(args) => operate::scale_up(&args, out).await,
         Short::ScaleDown(args) => operate::scale_down(&args, out).await,
         Short::Rebalance(args) => operate::rebalance(&args, out).await,
+        Short::Operation(args) => operation::run(&args, out).await,
+        Short::Breaker(args) => operation::breaker(&args, out).await,
+        Short::Adopt(args) => operate::on_node("adopt", &args, out).await,
+        Short::Reap(args) => operate::on_node("reap", &args, out).await,
+        Short::Drivers(drivers::DriversCommand::Test(args)) => drivers::test(&args, out).await,
         Short::Simulate(args) => simulate::run(&args, out),
     }
 }

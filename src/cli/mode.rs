@@ -35,7 +35,18 @@ pub async fn start(args: &StartArgs, out: &mut (dyn Write + Send)) -> Result<(),
     show(&client, &answer, out)
 }
 
-pub async fn stop(client: &Client, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    let answer = client.post("/autoscaling/stop", None, None).await?;
-    show(client, &answer, out)
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    connection: Connection,
+    /// Pause the running operation too, until `vecscale operation resume`
+    #[arg(long)]
+    halt: bool,
+}
+
+pub async fn stop(args: &StopArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let client = Client::new(&args.connection)?;
+    let body = args.halt.then(|| json!({"halt": true}));
+    let answer = client.post("/autoscaling/stop", body.as_ref(), None).await?;
+    show(&client, &answer, out)
 }

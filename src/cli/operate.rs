@@ -1,4 +1,4 @@
-//! `vecscale scale-up`, `scale-down`, `rebalance`: asks for an operation and follows it to its end.
+//! `vecscale scale-up`, `scale-down`, `rebalance`, `adopt`, `reap`: asks for an operation and follows it to its end.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::client::{Client, shaped};
 use super::shapes::{Accepted, Operation};
 use super::status::pretty;
 use super::{Failure, text};
-use crate::model::{OperationState, Timestamp};
+use crate::model::{NodeId, OperationState, Timestamp};
 use crate::units;
 
 /// Between two looks at a running operation.
@@ -56,6 +56,19 @@ pub struct RebalanceArgs {
     asked: Asked,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// The node, as `vecscale status` names it
+    #[arg(value_name = "NODE", value_parser = node_id)]
+    node: NodeId,
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    NodeId::new(text).map_err(|why| why.to_string())
+}
+
 pub async fn scale_up(args: &ScaleUpArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     operate("/autoscaling/scale-up", &args.asked, Some(("nodes", json!(args.nodes))), out).await
 }
@@ -67,6 +80,11 @@ pub async fn scale_down(args: &ScaleDownArgs, out: &mut (dyn Write + Send)) -> R
 
 pub async fn rebalance(args: &RebalanceArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     operate("/autoscaling/rebalance", &args.asked, None, out).await
+}
+
+/// Adopts or reaps.
+pub async fn on_node(what: &str, args: &NodeArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    operate(&format!("/autoscaling/nodes/{}/{what}", args.node), &args.asked, None, out).await
 }
 
 async fn operate(
@@ -138,7 +156,7 @@ fn ended(operation: &Operation) -> Option<Result<(), Failure>> {
         return Some(Ok(()));
     }
     let hint = if is(OperationState::Blocked) {
-        "a step's outcome is not known; a person must look at it and say: `vecscale status` shows it".into()
+        format!("a person must look: `vecscale operation {}` shows the step and the ways out", operation.id)
     } else {
         format!("`vecscale history` shows what happened; operation {}", operation.id)
     };
@@ -163,7 +181,12 @@ fn place(operation: &Operation) -> String {
     if let Some(ended) = &operation.ended_at {
         return outcome(operation, ended);
     }
-    let mut line = if operation.paused { "paused".into() } else { operation.state.clone() };
+    let is_running = operation.state == OperationState::Running.as_str();
+    let mut line = match operation.paused {
+        true if is_running => "paused".into(),
+        true => format!("{}, paused", operation.state),
+        false => operation.state.clone(),
+    };
     if let (Some(number), Some(total)) = (operation.step_number, operation.steps_total) {
         line.push_str(&format!(", step {number} of {total}"));
     }

@@ -132,6 +132,10 @@ pub struct Operation {
     pub started_at: String,
     pub ended_at: Option<String>,
     pub paused: bool,
+    pub paused_by: Option<PausedBy>,
+    pub cancel: Option<String>,
+    pub who: String,
+    pub because: Vec<String>,
     pub detail: String,
     pub shards_total: u32,
     pub shards_left: u32,
@@ -140,9 +144,32 @@ pub struct Operation {
     pub step_number: Option<u32>,
     pub steps_total: Option<u32>,
     pub eta_seconds: Option<f64>,
+    pub steps: Vec<Step>,
 }
 
-/// `202` to a manual operation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PausedBy {
+    pub who: String,
+    pub since: String,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    pub step: String,
+    pub node: Option<String>,
+    pub collection: Option<String>,
+    pub shard: Option<u32>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub state: String,
+    pub attempts: u32,
+    pub error: Option<String>,
+}
+
+/// `202` to a manual operation, `200` to an order about one.
 #[derive(Debug, Deserialize)]
 pub struct Accepted {
     pub operation: Operation,

@@ -75,12 +75,22 @@ fn wrong_usage_is_exit_code_2() {
         "vecscale scale-up --node n1",
         "vecscale scale-down --nodes 1",
         "vecscale explain last",
+        "vecscale operation 0198 stop",
+        "vecscale operation 0198 resolve --as gone",
+        "vecscale breaker",
+        "vecscale breaker close",
+        "vecscale stop --halt=now",
+        "vecscale adopt",
+        "vecscale reap ../n1",
+        "vecscale reap n1 --force",
         "vecscale plan --kind replace",
         "vecscale start --mode stopped",
         "vecscale history --limit 0",
         "vecscale history --kind weather",
         "vecscale history --since yesterday",
         "vecscale history --storage.path d --url http://h:1",
+        "vecscale drivers",
+        "vecscale drivers test --output yaml",
     ];
     for line in lines {
         let error = parsed(line).map(|c| format!("{c:?}")).expect_err(line);
@@ -109,6 +119,17 @@ fn every_command_is_understood() {
         "vecscale scale-up --nodes 2 --reason why --detach",
         "vecscale scale-down --node n3",
         "vecscale rebalance",
+        "vecscale stop --halt",
+        "vecscale operation",
+        "vecscale operation 0198 --output json",
+        "vecscale operation pause",
+        "vecscale operation 0198 cancel --reason why",
+        "vecscale operation 0198 resolve --as done --reason why",
+        "vecscale breaker reset --reason why",
+        "vecscale adopt n9 --reason why --detach",
+        "vecscale reap n9 --output json",
+        "vecscale drivers test",
+        "vecscale drivers test --config.file c --pool p --storage.path d --output json",
     ];
     for line in lines {
         if let Err(error) = parsed(line) {
@@ -371,13 +392,14 @@ async fn start_and_stop_send_the_mode_and_show_the_status() {
         ("POST /autoscaling/stop", 200, json!({"items": [status(), status()]})),
     ])
     .await;
-    for line in ["start", "start --mode observe", "stop"] {
+    for line in ["start", "start --mode observe", "stop", "stop --halt"] {
         let (said, result) = server.types(line).await;
         result.expect(line);
         assert!(said.starts_with("default: wants to scale up"), "{line}: {said}");
     }
     let bodies: Vec<Value> = server.heard().into_iter().map(|(_, _, body)| body).collect();
-    assert_eq!(bodies, [json!({"mode": "active"}), json!({"mode": "observe"}), Value::Null]);
+    let expected = [json!({"mode": "active"}), json!({"mode": "observe"}), Value::Null, json!({"halt": true})];
+    assert_eq!(bodies, expected);
 }
 
 fn running(step: u32, left: u32) -> Value {
@@ -514,6 +536,121 @@ async fn a_lost_request_is_repeated_with_the_same_key_and_a_lost_view_is_waited_
     let key = |request: &str| request.lines().find(|l| l.starts_with("idempotency-key: ")).map(String::from);
     assert!(key(&requests[0]).is_some(), "{}", requests[0]);
     assert_eq!(key(&requests[0]), key(&requests[1]));
+}
+
+/// An operation that is blocked at its creation, and paused.
+fn stuck() -> Value {
+    let mut operation = running(2, 0);
+    let more = json!({
+        "state": "blocked", "paused": true, "step": "create", "who": "vecscale", "eta_seconds": null,
+        "because": ["cpu_high 0.81 > 0.75, 2 of 2 checks"], "cancel": null,
+        "paused_by": {"who": "api 127.0.0.1", "since": "2026-01-31T03:13:00.5Z", "reason": "lunch"},
+        "detail": "create n4: nobody knows\n    hint: nothing more is done until a person has looked",
+        "steps": [
+            {"seq": 0, "step": "validate", "state": "done", "attempts": 1, "error": null},
+            {"seq": 1, "step": "create", "node": "n4", "state": "unknown", "attempts": 3, "error": "garbage\n"},
+            {"seq": 2, "step": "move", "collection": "docs", "shard": 5, "from": "n1", "to": "n4", "state": "waiting"},
+        ],
+    });
+    operation.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    operation
+}
+
+#[tokio::test]
+async fn an_operation_is_shown_step_by_step() {
+    let mut open = status();
+    open["operation"] = running(3, 2);
+    let server =
+        Server::with([("GET /autoscaling/status", 200, open), ("GET /autoscaling/operations/0198", 200, stuck())])
+            .await;
+    let (said, result) = server.types("operation 0198").await;
+    result.expect("an answer");
+    insta::assert_snapshot!(said, @r"
+    scale_up 0198: n4
+      blocked, paused, step 2 of 6: create
+      began 2026-01-31 03:12:00Z by vecscale
+      because cpu_high 0.81 > 0.75, 2 of 2 checks
+      paused 2026-01-31 03:13:00Z by api 127.0.0.1: lunch
+      create n4: nobody knows
+      hint: nothing more is done until a person has looked
+
+    steps
+      1  validate              done
+      2  create n4             unknown  3 attempts  garbage
+      3  move docs/5 n1 -> n4  waiting
+    ");
+    assert_eq!(server.types("operation").await.0, said, "without an id it is the open one");
+    let (said, _) = server.types("operation 0198 --output json").await;
+    assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON"), stuck());
+
+    let idle = Server::with([("GET /autoscaling/status", 200, status())]).await;
+    let failure = idle.types("operation").await.1.expect_err("none is open");
+    assert!(failure.code == 1 && failure.text.starts_with("no operation is open"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_order_names_its_operation_and_says_why() {
+    let problem =
+        json!({"detail": "operation 0198 is left as it is: it is not paused", "guards": [], "operation": "0198"});
+    let mut open = status();
+    open["operation"] = running(3, 2);
+    let taken = json!({"operation": stuck()});
+    let server = Server::with([
+        ("GET /autoscaling/status", 200, open),
+        ("POST /autoscaling/operations/0198/cancel", 200, taken.clone()),
+        ("POST /autoscaling/operations/0198/pause", 200, taken.clone()),
+        ("POST /autoscaling/operations/0198/resolve", 200, taken.clone()),
+        ("POST /autoscaling/operations/0198/resume", 409, problem),
+        ("POST /autoscaling/breaker/reset", 200, status()),
+    ])
+    .await;
+    for (line, path, body) in [
+        ("operation 0198 cancel", "operations/0198/cancel", json!({})),
+        ("operation pause --reason lunch", "operations/0198/pause", json!({"reason": "lunch"})),
+        (
+            "operation 0198 resolve --as absent --reason looked",
+            "operations/0198/resolve",
+            json!({"as": "absent", "reason": "looked"}),
+        ),
+        ("breaker reset --reason mended", "breaker/reset", json!({"reason": "mended"})),
+    ] {
+        let (said, result) = server.types(line).await;
+        result.unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
+        assert!(said.starts_with("scale_up 0198: n4\n") || path == "breaker/reset", "{line}: {said}");
+        let (heard, _, sent) = server.heard().pop().expect("a request");
+        assert_eq!((heard, sent), (format!("POST /autoscaling/{path}"), body), "{line}");
+    }
+    let failure = server.types("operation 0198 resume").await.1.expect_err("refused");
+    assert!(failure.code == 1 && failure.text.contains("operation: 0198"), "{failure:?}");
+    let heard = server.heard().len();
+    for line in [
+        "operation 0198 resolve --reason looked",
+        "operation 0198 resolve --as done",
+        "operation 0198 cancel --as done",
+        "operation 0198 --reason why",
+        "operation 0198/cancel",
+        "operation --as done",
+    ] {
+        assert_eq!(server.types(line).await.1.expect_err(line).code, 2, "{line}");
+    }
+    assert_eq!(server.heard().len(), heard, "nothing was asked");
+}
+
+#[tokio::test]
+async fn adopt_and_reap_name_their_node_and_are_followed() {
+    for (what, body) in [("adopt", json!({})), ("reap", json!({"reason": "broken"}))] {
+        let path = if what == "adopt" { "POST /autoscaling/nodes/n9/adopt" } else { "POST /autoscaling/nodes/n9/reap" };
+        let server = Server::with([
+            (path, 202, json!({"operation": running(1, 0)})),
+            ("GET /autoscaling/operations/0198", 200, ended("succeeded", "")),
+        ])
+        .await;
+        let reason = if what == "reap" { " --reason broken" } else { "" };
+        let (said, result) = server.types(&format!("{what} n9{reason}")).await;
+        assert_eq!((said.as_str(), result), ("scale_up 0198: n4\n  succeeded in 42 s\n", Ok(())), "{what}");
+        let (_, key, sent) = server.heard().remove(0);
+        assert_eq!((sent, key.map(|k| k.len())), (body, Some(36)), "{what}");
+    }
 }
 
 /// A reader that went away.

@@ -1,26 +1,35 @@
-//! `provider` and `datastore` -> the settings of the drivers. Looks whether the scripts exist; otherwise pure.
+//! `provider` and `datastore` -> the settings of the drivers. Looks whether the files that they name exist; otherwise
+//! pure.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reqwest::Url;
 use serde_json::Value;
 
-use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings, ScriptSettings, Victim};
+use crate::operate::drivers::{
+    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings, Victim,
+};
 
+use super::scrape;
 use super::section::{Section, set};
 
 /// A creation that takes longer than this will not come any more.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-const OF_SCRIPT: [(&str, &str); 5] = [
+const OF_SCRIPT: [(&str, &str); 4] = [
     ("create", "it belongs to `type: script`"),
     ("destroy", "it belongs to `type: script`"),
     ("list", "it belongs to `type: script`"),
-    ("victim", "it belongs to `type: script`"),
     ("env", "it belongs to `type: script`"),
 ];
+
+const OF_HTTP: [(&str, &str); 2] =
+    [("base", "it belongs to `type: http`"), ("authorization", "it belongs to `type: http`")];
+
+const OF_SCRIPT_AND_HTTP: [(&str, &str); 1] = [("victim", "it belongs to `type: script` and `type: http`")];
 
 const OF_PROCESS: [(&str, &str); 4] = [
     ("nodes", "it belongs to `type: process`"),
@@ -33,32 +42,32 @@ const OF_PROCESS: [(&str, &str); 4] = [
 enum ProviderType {
     Process,
     Script,
+    Http,
     None,
 }
 
 /// `None` only together with a problem.
-pub(super) fn provider(section: &Section<'_>) -> Option<ProviderSettings> {
-    let types = [("process", ProviderType::Process), ("script", ProviderType::Script), ("none", ProviderType::None)];
-    let given = section.choice("type", &types, &["http", "kubernetes"]);
+pub(super) fn provider(section: &Section<'_>, base_dir: &Path) -> Option<ProviderSettings> {
+    let types = [
+        ("process", ProviderType::Process),
+        ("script", ProviderType::Script),
+        ("http", ProviderType::Http),
+        ("none", ProviderType::None),
+    ];
+    let given = section.choice("type", &types, &["kubernetes"]);
     if given.is_none() && section.has("type") {
         return None; // what else the section may hold depends on the type
     }
-    match given.unwrap_or(ProviderType::Process) {
-        ProviderType::Process => {
-            let process = process(section);
-            section.note_unknown(&[], &OF_SCRIPT);
-            Some(ProviderSettings::Process(process))
-        }
-        ProviderType::Script => {
-            let script = script(section);
-            section.note_unknown(&[], &OF_PROCESS);
-            script.map(ProviderSettings::Script)
-        }
-        ProviderType::None => {
-            section.note_unknown(&[], &[OF_SCRIPT.as_slice(), &OF_PROCESS].concat());
-            Some(ProviderSettings::None)
-        }
-    }
+    // What belongs to the type itself was asked for by then, and is not noted.
+    let of_others = [OF_SCRIPT.as_slice(), &OF_HTTP, &OF_SCRIPT_AND_HTTP, &OF_PROCESS].concat();
+    let provider = match given.unwrap_or(ProviderType::Process) {
+        ProviderType::Process => Some(ProviderSettings::Process(process(section))),
+        ProviderType::Script => script(section).map(ProviderSettings::Script),
+        ProviderType::Http => http(section, base_dir).map(ProviderSettings::Http),
+        ProviderType::None => Some(ProviderSettings::None),
+    };
+    section.note_unknown(&[], &of_others);
+    provider
 }
 
 fn process(section: &Section<'_>) -> ProcessSettings {
@@ -67,18 +76,48 @@ fn process(section: &Section<'_>) -> ProcessSettings {
     set(&mut process.cpu_cores, section.number("cpu_cores", 0.01..=1024.0));
     set(&mut process.memory_limit_bytes, section.size("memory_limit", 16 << 20));
     set(&mut process.storage_limit_bytes, section.size("storage_limit", 16 << 20));
-    set(&mut process.timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
+    process.timeout = timeout(section, process.timeout);
     process
 }
 
 fn script(section: &Section<'_>) -> Option<ScriptSettings> {
-    let mut timeout = ScriptSettings::DEFAULT_TIMEOUT;
-    set(&mut timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST));
-    let mut victim = Victim::default();
-    set(&mut victim, section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]));
+    let timeout = timeout(section, ScriptSettings::DEFAULT_TIMEOUT);
+    let victim = victim(section);
     let env = environment(&section.section("env"));
     let (create, destroy, list) = (argv(section, "create"), argv(section, "destroy"), argv(section, "list"));
     Some(ScriptSettings { create: create?, destroy: destroy?, list: list?, timeout, victim, env })
+}
+
+fn http(section: &Section<'_>, base_dir: &Path) -> Option<HttpSettings> {
+    let timeout = timeout(section, HttpSettings::DEFAULT_TIMEOUT);
+    let victim = victim(section);
+    let credentials_file = scrape::authorization(section, base_dir).map(|it| it.credentials_file);
+    let base = base(section);
+    Some(HttpSettings { base: base?, timeout, victim, credentials_file })
+}
+
+/// Never shown when it is wrong: it may hold a password.
+fn base(section: &Section<'_>) -> Option<Url> {
+    let text = section.required("base", section.text("base"), "such as `base: https://machines.example/v1`")?;
+    let plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && (url.username(), url.password()) == ("", None)
+            && (url.query(), url.fragment()) == (None, None)
+    };
+    let url = Url::parse(text).ok().filter(plain);
+    if url.is_none() {
+        let hint = "such as https://machines.example/v1, without user, query and fragment";
+        section.problem("base", "is not the address of an API", hint);
+    }
+    url
+}
+
+fn timeout(section: &Section<'_>, default: Duration) -> Duration {
+    section.duration("timeout", Duration::from_secs(1)..=LONGEST).unwrap_or(default)
+}
+
+fn victim(section: &Section<'_>) -> Victim {
+    section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]).unwrap_or_default()
 }
 
 /// Program and arguments; the program must be there and executable, since it is started by nobody's shell.
@@ -106,10 +145,25 @@ fn argv(section: &Section<'_>, key: &'static str) -> Option<Vec<String>> {
             Ok(found) if found.permissions().mode() & 0o111 == 0 => {
                 item.problem(format!("{} is not executable", argv[0]), format!("chmod +x {}", argv[0]));
             }
-            Ok(_) => {}
+            Ok(_) => {
+                if let Some(place) = writable_by_others(program) {
+                    let what = format!("{} can be written by others than its owner", place.display());
+                    item.problem(what, format!("who may write it decides what is run: chmod go-w {}", place.display()));
+                }
+            }
         }
     }
     Some(argv)
+}
+
+/// The program, or the folder that it or a link to it lies in, if the group or everybody may put another in its place.
+/// In a sticky folder, such as /tmp, only the owner of a file may.
+fn writable_by_others(program: &Path) -> Option<PathBuf> {
+    let target = program.canonicalize().ok()?;
+    let mode = |place: &Path| place.metadata().map_or(0, |found| found.permissions().mode());
+    let folders = [&target, program].into_iter().filter_map(|file| Some(file.parent()?.to_path_buf()));
+    let loose_folder = folders.into_iter().find(|folder| mode(folder) & 0o022 != 0 && mode(folder) & 0o1000 == 0);
+    if mode(&target) & 0o022 != 0 { Some(target) } else { loose_folder }
 }
 
 /// Variables for the scripts. Their values may be secrets, so no problem shows one.
@@ -138,22 +192,69 @@ fn environment(section: &Section<'_>) -> BTreeMap<String, String> {
     env
 }
 
+const OF_SCRIPT_STORE: [(&str, &str); 9] = [
+    ("inventory", "it belongs to `type: script`"),
+    ("move", "it belongs to `type: script`"),
+    ("replicate", "it belongs to `type: script`"),
+    ("cancel", "it belongs to `type: script`"),
+    ("cordon", "it belongs to `type: script`"),
+    ("uncordon", "it belongs to `type: script`"),
+    ("forget", "it belongs to `type: script`"),
+    ("timeout", "it belongs to `type: script`"),
+    ("env", "it belongs to `type: script`"),
+];
+
+/// A script that starts work has to return soon: the step itself waits two minutes for it.
+const LONGEST_CALL: Duration = Duration::from_secs(110);
+
 /// `None` only together with a problem.
 pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
-    let types = [("vectornode", DatastoreType::Vectornode), ("none", DatastoreType::None)];
-    let given = section.choice("type", &types, &["qdrant", "script"]);
+    let types =
+        [("vectornode", DatastoreType::Vectornode), ("script", DatastoreType::Script), ("none", DatastoreType::None)];
+    let given = section.choice("type", &types, &["qdrant"]);
     if given.is_none() && section.has("type") {
         return None;
     }
-    section.note_unknown(&["api_key_file"], &[]);
-    Some(match given.unwrap_or(DatastoreType::Vectornode) {
-        DatastoreType::Vectornode => DatastoreSettings::Vectornode,
-        DatastoreType::None => DatastoreSettings::None,
-    })
+    match given.unwrap_or(DatastoreType::Vectornode) {
+        DatastoreType::Vectornode => {
+            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            Some(DatastoreSettings::Vectornode)
+        }
+        DatastoreType::Script => {
+            let store = script_store(section);
+            section.note_unknown(&["out_of_service", "in_service"], &[]);
+            store.map(|store| DatastoreSettings::Script(Box::new(store)))
+        }
+        DatastoreType::None => {
+            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            Some(DatastoreSettings::None)
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 enum DatastoreType {
     Vectornode,
+    Script,
     None,
+}
+
+fn script_store(section: &Section<'_>) -> Option<ScriptStoreSettings> {
+    let mut timeout = ScriptStoreSettings::DEFAULT_TIMEOUT;
+    set(&mut timeout, section.duration("timeout", Duration::from_secs(1)..=LONGEST_CALL));
+    let env = environment(&section.section("env"));
+    let (inventory, forget) = (argv(section, "inventory"), argv(section, "forget"));
+    let (start_move, replicate, cancel) = (argv(section, "move"), argv(section, "replicate"), argv(section, "cancel"));
+    let (cordon, uncordon) = (argv(section, "cordon"), argv(section, "uncordon"));
+    Some(ScriptStoreSettings {
+        inventory: inventory?,
+        start_move: start_move?,
+        replicate: replicate?,
+        cancel: cancel?,
+        cordon: cordon?,
+        uncordon: uncordon?,
+        forget: forget?,
+        timeout,
+        env,
+    })
 }

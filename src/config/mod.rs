@@ -129,10 +129,12 @@ impl PoolConfig {
         let provider = match &self.provider {
             ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
             ProviderSettings::Script(_) => "script".into(),
+            ProviderSettings::Http(_) => "http".into(),
             ProviderSettings::None => "none".into(),
         };
         let datastore = match self.datastore {
             DatastoreSettings::Vectornode => "vectornode",
+            DatastoreSettings::Script(_) => "script",
             DatastoreSettings::None => "none",
         };
         let signals: Vec<&str> = self.scrape.pages.iter().flat_map(|p| p.signals.keys()).map(|s| s.name()).collect();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::decide::Policy;
-use crate::decide::policy::{Checks, Replace, ScaleDown, ScaleUp, StepSize};
+use crate::decide::policy::{Budget, Checks, Replace, ScaleDown, ScaleUp, StepSize};
+use crate::http::origin;
 use crate::model::{Machine, NodeId, Profile, ScalingThresholds, Signal, is_name};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
 
@@ -16,7 +17,7 @@ use super::section::{Item, Section, set};
 use super::{PoolConfig, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 6] = ["alerts", "schedules", "budget", "forecast", "rules", "group"];
+const LATER: [&str; 5] = ["alerts", "schedules", "forecast", "rules", "group"];
 
 /// Keys of deeper mappings that are easily put here.
 const ELSEWHERE: [(&str, &str); 6] = [
@@ -42,7 +43,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
 
     let mut policy = Policy::of(profile);
     let datastore = datastore(&pool.section("datastore"));
-    let provider = provider(&pool.section("provider"));
+    let provider = provider(&pool.section("provider"), base_dir);
     let page = scrape::preset_name(&pool, datastore.as_ref());
     if page == "qdrant" {
         policy.thresholds.max_vectors_per_node = 0; // its memory is what fills up, not a count of vectors
@@ -52,6 +53,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     scale_up(&pool.section("scale_up"), &mut policy.scale_up);
     scale_down(&pool.section("scale_down"), &mut policy.scale_down);
     replace(&pool.section("replace"), &mut policy.replace);
+    policy.budget = budget(&pool.section("budget"));
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
 
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
@@ -176,6 +178,23 @@ fn replace(section: &Section<'_>, replace: &mut Replace) {
     section.close();
 }
 
+/// What is not given has no limit.
+fn budget(section: &Section<'_>) -> Budget {
+    let budget = Budget {
+        nodes_per_hour: section.whole("nodes_per_hour", 1..=1000),
+        nodes_per_day: section.whole("nodes_per_day", 1..=1000),
+        bytes_per_day: section.size("bytes_per_day", 1),
+    };
+    if let (Some(hour), Some(day)) = (budget.nodes_per_hour, budget.nodes_per_day)
+        && day < hour
+    {
+        let hint = "leave one of them out, or let the day allow more than an hour";
+        section.problem("nodes_per_day", format!("{day} is below nodes_per_hour ({hour})"), hint);
+    }
+    section.close();
+    budget
+}
+
 /// The static list, ordered by id; `None` when the file has none.
 fn nodes(section: &Section<'_>) -> Option<Vec<Machine>> {
     let list = section.list("static");
@@ -209,7 +228,7 @@ fn machine(item: &Item<'_>) -> Option<Machine> {
     let id = id.and_then(|text| NodeId::new(text).map_err(|e| node.problem("id", e.to_string(), "")).ok());
     let address = node.required("address", node.text("address"), "such as `address: http://10.0.0.1:6333`");
     let address = address.and_then(|text| {
-        let read = base_url(text);
+        let read = origin(text);
         if read.is_none() {
             node.problem(
                 "address",
@@ -222,18 +241,6 @@ fn machine(item: &Item<'_>) -> Option<Machine> {
     let zone = named(&node, "zone");
     node.close();
     Some(Machine { id: id?, address: address?, zone, instance: None, ready: None })
-}
-
-/// `http://host:port` without path, query or user; a slash at the end is dropped.
-fn base_url(text: &str) -> Option<String> {
-    let uri: http::Uri = text.parse().ok()?;
-    let authority = uri.authority()?;
-    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
-        && !authority.host().is_empty()
-        && !authority.as_str().contains('@')
-        && matches!(uri.path(), "" | "/")
-        && uri.query().is_none();
-    plain.then(|| text.trim_end_matches('/').to_string())
 }
 
 /// What only together makes no sense.
@@ -252,6 +259,6 @@ fn fits_together(pool: &Section<'_>, provider: &ProviderSettings, datastore: &Da
         ProviderSettings::None if !has_static => {
             pool.problem("nodes", "is missing", "with provider none, list the nodes under `nodes.static`");
         }
-        ProviderSettings::None | ProviderSettings::Script(_) => {}
+        ProviderSettings::None | ProviderSettings::Script(_) | ProviderSettings::Http(_) => {}
     }
 }

@@ -90,6 +90,7 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     part("scale_up", &old.policy.scale_up, &new.policy.scale_up);
     part("scale_down", &old.policy.scale_down, &new.policy.scale_down);
     part("replace", &old.policy.replace, &new.policy.replace);
+    part("budget", &old.policy.budget, &new.policy.budget);
     part("manual_hold", &old.policy.manual_hold, &new.policy.manual_hold);
     part("custom", &old.policy.custom, &new.policy.custom);
     part("nodes", &addresses(old), &addresses(new));
@@ -114,6 +115,7 @@ fn provider_type(provider: &ProviderSettings) -> &'static str {
     match provider {
         ProviderSettings::Process(_) => "process",
         ProviderSettings::Script(_) => "script",
+        ProviderSettings::Http(_) => "http",
         ProviderSettings::None => "none",
     }
 }
@@ -121,6 +123,7 @@ fn provider_type(provider: &ProviderSettings) -> &'static str {
 fn datastore_type(datastore: &DatastoreSettings) -> &'static str {
     match datastore {
         DatastoreSettings::Vectornode => "vectornode",
+        DatastoreSettings::Script(_) => "script",
         DatastoreSettings::None => "none",
     }
 }

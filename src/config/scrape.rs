@@ -129,7 +129,8 @@ fn aggregate(section: &Section<'_>) -> BTreeMap<Signal, Aggregate> {
     all
 }
 
-fn authorization(section: &Section<'_>, base_dir: &Path) -> Option<Authorization> {
+/// A bearer token from a file, for pages and for the API of a provider.
+pub(super) fn authorization(section: &Section<'_>, base_dir: &Path) -> Option<Authorization> {
     if !section.has("authorization") {
         return None;
     }

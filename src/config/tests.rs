@@ -1,5 +1,7 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
+mod scripts;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,9 +10,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decide::policy::{CustomLine, StepSize};
+use crate::decide::policy::{Budget, CustomLine, StepSize};
 use crate::model::{ScalingThresholds, Signal, Stat};
-use crate::operate::drivers::{ProcessSettings, ScriptSettings, Victim};
+use crate::operate::drivers::{HttpSettings, ProcessSettings, ScriptSettings, Victim};
 use crate::scrape::settings::{Aggregate, Combine, Format, Source};
 
 const SHIPPED: &str = include_str!("../../config.yaml");
@@ -118,8 +120,8 @@ fn every_default_in_the_shipped_file_is_true_and_none_is_missing() {
 #[test]
 fn every_example_in_the_shipped_file_is_taken() {
     let dir = tempfile::tempdir().expect("a folder");
-    for script in ["create-node", "destroy-node", "list-nodes"] {
-        executable(dir.path(), script);
+    for file in ["create-node", "destroy-node", "list-nodes", "token"] {
+        executable(dir.path(), file);
     }
     let here = dir.path().display().to_string();
     let mut examples: Vec<String> = vec![String::new()];
@@ -131,7 +133,7 @@ fn every_example_in_the_shipped_file_is_taken() {
         }
     }
     examples.retain(|e| !e.is_empty());
-    assert_eq!(examples.len(), 4, "{examples:#?}");
+    assert_eq!(examples.len(), 6, "{examples:#?}");
     for example in examples {
         pool(&example.replace("/etc/vecscale", &here));
     }
@@ -353,6 +355,50 @@ fn scripts_must_be_there() {
     }
 }
 
+#[test]
+fn an_api_has_a_plain_address() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("token"), "t").expect("a file");
+    let text = with(
+        "datastore: {type: none}
+provider: {type: http, base: 'https://machines.example:8443/v1/', timeout: 5m, victim: last, authorization: {credentials_file: token}}",
+    );
+    let ProviderSettings::Http(settings) = parse(&text, "c", dir.path()).expect("good").pools.remove(0).provider else {
+        panic!("an API was expected")
+    };
+    let expected = HttpSettings {
+        base: "https://machines.example:8443/v1/".parse().expect("an address"),
+        timeout: Duration::from_secs(300),
+        victim: Victim::Last,
+        credentials_file: Some(dir.path().join("token")),
+    };
+    assert_eq!(settings, expected);
+    let ProviderSettings::Http(plain) = pool("provider: {type: http, base: 'http://h:1'}").provider else {
+        panic!("an API was expected")
+    };
+    assert_eq!((plain.timeout.as_secs(), plain.victim, plain.credentials_file), (900, Victim::Any, None));
+    for base in
+        ["h:1", "ftp://h", "http://", "http://u@h", "http://u:hunter2@h", "http://h?key=1", "http://h#x", "", "/v1"]
+    {
+        let (what, hint) = only_problem(&format!("provider: {{type: http, base: '{base}'}}"));
+        assert_eq!(what, "pools[0].provider.base: is not the address of an API", "{base}");
+        assert!(hint.starts_with("such as https://"), "{base}: {hint}");
+    }
+}
+
+#[test]
+fn a_budget_is_off_until_configured() {
+    assert_eq!(pool("").policy.budget, Budget::default());
+    assert_eq!(
+        pool("budget: {}").policy.budget,
+        Budget { nodes_per_hour: None, nodes_per_day: None, bytes_per_day: None }
+    );
+    let budget = pool("budget: {nodes_per_hour: 2, nodes_per_day: 6, bytes_per_day: 10GiB}").policy.budget;
+    assert_eq!((budget.nodes_per_hour, budget.nodes_per_day, budget.bytes_per_day), (Some(2), Some(6), Some(10 << 30)));
+    let changed = Config::differences(&good(SMALLEST), &good(&with("budget: {nodes_per_day: 6}")));
+    assert!(changed[0].starts_with("pools[default].budget: "), "{changed:?}");
+}
+
 /// Keys of one pool, the problem, and the hint (or its beginning).
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
@@ -396,7 +442,18 @@ fn what_is_wrong_is_said_with_its_place() {
         ("scale_up: {enabled: yes}", "pools[0].scale_up.enabled: \"yes\" where true or false is needed", ""),
         ("schedules: []", "pools[0].schedules: is not available in this version", "leave it out"),
         ("alerts: []", "pools[0].alerts: is not available in this version", "leave it out"),
-        ("budget: {}", "pools[0].budget: is not available in this version", "leave it out"),
+        ("budget: {nodes_per_hour: 0}", "pools[0].budget.nodes_per_hour: 0 is not allowed", "allowed: 1 to 1000"),
+        ("budget: {nodes_per_week: 9}", "pools[0].budget.nodes_per_week: is not known", "did you mean nodes_per_"),
+        (
+            "budget: {nodes_per_hour: 4, nodes_per_day: 3}",
+            "pools[0].budget.nodes_per_day: 3 is below nodes_per_hour (4)",
+            "leave one of them out",
+        ),
+        (
+            "budget: {bytes_per_day: many}",
+            "pools[0].budget.bytes_per_day: \"many\" where a size is needed",
+            "bytes, or such as 256MiB",
+        ),
         ("mode: active", "pools[0].mode: has no meaning here", "it stands under `autoscaling`"),
         ("min_nodes: 5", "pools[0].min_nodes: has no meaning here", "bounds stand under `thresholds`"),
         ("region: ''", "pools[0].region: is not a name", "letters"),
@@ -408,6 +465,38 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         ("provider: {type: proces}", "pools[0].provider.type: \"proces\" is not known", "did you mean process?"),
         ("provider: {create: [x]}", "pools[0].provider.create: has no meaning here", "it belongs to `type: script`"),
+        ("provider: {base: x}", "pools[0].provider.base: has no meaning here", "it belongs to `type: http`"),
+        (
+            "provider: {victim: last}",
+            "pools[0].provider.victim: has no meaning here",
+            "it belongs to `type: script` and `type: http`",
+        ),
+        ("provider: {type: http}", "pools[0].provider.base: is missing", "such as `base: https://"),
+        (
+            "provider: {type: http, base: 'http://h:1', create: [x]}",
+            "pools[0].provider.create: has no meaning here",
+            "it belongs to `type: script`",
+        ),
+        (
+            "provider: {type: http, base: 'http://h:1', nodes: 3}",
+            "pools[0].provider.nodes: has no meaning here",
+            "it belongs to `type: process`",
+        ),
+        (
+            "provider: {type: http, base: 'http://h:1', bse: 3}",
+            "pools[0].provider.bse: is not known",
+            "did you mean base?",
+        ),
+        (
+            "provider: {type: http, base: 'http://h:1', authorization: {}}",
+            "pools[0].provider.authorization.credentials_file: is missing",
+            "a file whose",
+        ),
+        (
+            "provider: {type: http, base: 'http://h:1', victim: first}",
+            "pools[0].provider.victim: \"first\" is not known",
+            "one of: any, last",
+        ),
         (
             "provider: {memory_limit: 1KiB}",
             "pools[0].provider.memory_limit: \"1KiB\" where a size is needed",
@@ -541,6 +630,8 @@ fn secrets_are_never_shown() {
         format!("provider: {{type: script, env: {{VECSCALE_X: {secret}, OK: [{secret}]}}}}"),
         format!("scrape: {{authorization: {secret}}}"),
         format!("provider: {{type: process, password: {secret}"),
+        format!("provider: {{type: http, base: 'https://user:{secret}@h'}}"),
+        format!("provider: {{type: http, base: 'https://h', authorization: {{credentials: {secret}}}}}"),
     ] {
         let error = read(&with(&keys)).expect_err(&keys).to_string();
         assert!(!error.contains("hunter2"), "{error}");
@@ -581,6 +672,13 @@ fn what_is_no_yaml_is_told_with_its_line() {
     }
     let message = read("pools:\n  - name: a\n   region: b\n").expect_err("broken").to_string();
     assert!(message.starts_with("config.yaml:3:"), "{message}");
+}
+
+#[test]
+fn comments_may_be_long() {
+    let comment = "      # one more line\n".repeat(2000);
+    let provider = pool(&format!("provider:\n{comment}datastore:\n{comment}  type: vectornode\n{comment}")).provider;
+    assert_eq!(provider, ProviderSettings::Process(ProcessSettings::default()));
 }
 
 #[test]
@@ -650,7 +748,7 @@ fn a_reload_tells_what_differs_and_what_it_cannot_take() {
 }
 
 /// Words that lead deep into the walk.
-const WORDS: [&str; 74] = [
+const WORDS: [&str; 80] = [
     "autoscaling",
     "mode",
     "pools",
@@ -725,6 +823,12 @@ const WORDS: [&str; 74] = [
     "vectornode",
     "http://h:1",
     "5m",
+    "budget",
+    "nodes_per_hour",
+    "nodes_per_day",
+    "bytes_per_day",
+    "base",
+    "http",
 ];
 
 fn any_tree() -> impl Strategy<Value = Value> {

@@ -28,6 +28,8 @@ pub fn read(text: &str, name: &str) -> Result<Value, ConfigError> {
         },
         // `off` is a word of ours (`checks: {cpu_high: off}`), not the YAML 1.1 spelling of false.
         strict_booleans: true,
+        // The reader keeps only so many lines of comment in mind, and a reference is mostly comment.
+        emit_comments: false,
         // A snippet would print neighbouring lines, which may hold what nobody should see in a log.
         with_snippet: false,
     };

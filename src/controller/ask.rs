@@ -26,13 +26,16 @@ impl Controller {
             }
             Command::DropThresholds { name, who } => self.drop_thresholds(name.as_deref(), &who).await,
             Command::Operate(request) => self.operate(request).await,
+            Command::Order { operation, order } => self.order(&operation, &order).await,
+            Command::Halt { who } => self.halt(&who).await,
+            Command::ResetBreaker { reason, who } => self.reset_breaker(&who, reason.as_deref()).await,
             Command::Maintain { node, lasting, who } => self.maintain(node, lasting, &who).await,
         };
         self.show();
         let _ = ask.answer.send(reply); // the asker has gone; what was done stays done
     }
 
-    async fn set_mode(&mut self, mode: Mode, who: &str) -> Result<Reply, Refusal> {
+    pub(super) async fn set_mode(&mut self, mode: Mode, who: &str) -> Result<Reply, Refusal> {
         let at = self.eyes.clock.now();
         let summary = format!("mode {} -> {}", self.mode.as_str(), mode.as_str());
         let value = json!({"mode": mode, "by": who, "at": at});
@@ -129,6 +132,9 @@ impl Controller {
         if let Some(known) = self.asked_before(&request).await? {
             return Ok(known);
         }
+        if self.acknowledge(&request).await.map_err(unwritten)? {
+            return Ok(Reply::Done);
+        }
         let decision = self.turn(Some(&request)).await.map_err(unwritten)?;
         let Some(decision) = decision else {
             return Err(refusal(
@@ -164,6 +170,12 @@ impl Controller {
                     request.kind.as_str()
                 ),
             )),
+            Some(other) if request.node.as_ref().is_some_and(|node| !other.nodes.contains(node)) => Err(refusal(
+                RefusalKind::Unacceptable,
+                format!(
+                    "this Idempotency-Key belongs to {id}, which is about another node; this one needs a key of its own"
+                ),
+            )),
             known => Ok(known.map(|o| Reply::Operation(Box::new(o)))),
         }
     }
@@ -194,7 +206,7 @@ fn why_not(kind: Kind, decision: &crate::model::Decision) -> String {
     format!("{} is not possible now: {why}", kind.as_str())
 }
 
-fn refusal(kind: RefusalKind, detail: String) -> Refusal {
+pub(super) fn refusal(kind: RefusalKind, detail: String) -> Refusal {
     Refusal { kind, detail, guards: Vec::new(), operation: None }
 }
 
@@ -202,6 +214,6 @@ fn unacceptable(problems: Vec<String>) -> Refusal {
     refusal(RefusalKind::Unacceptable, problems.join("; "))
 }
 
-fn unwritten(error: JournalError) -> Refusal {
+pub(super) fn unwritten(error: JournalError) -> Refusal {
     refusal(RefusalKind::Unavailable, error.to_string())
 }

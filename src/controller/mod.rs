@@ -1,9 +1,12 @@
 //! Joins the stages: look, think, write down, act. One controller a pool; everything reaches it as one closed `Event`.
 
 mod ask;
+mod differences;
 mod look;
+mod orders;
 mod overrides;
 mod picture;
+mod reconcile;
 mod remember;
 mod roster;
 mod show;
@@ -26,7 +29,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationState, Outlook, PoolName, PoolView, Request, StepAction, StepState, Timestamp,
+    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -135,6 +138,14 @@ struct Controller {
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
+    /// Of whom the pool consisted when all were last explained; `None` before the very first look.
+    census: Option<differences::Census>,
+    /// Nodes that operations account for, since the census.
+    touched: BTreeSet<NodeId>,
+    /// Nodes that past operations have cordoned.
+    cordoned: BTreeMap<NodeId, OperationId>,
+    /// The first look after the start was held against the journal.
+    reconciled: bool,
     /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.
     ended: u64,
     /// The look that is under way: `ended` when it began.
@@ -190,7 +201,13 @@ impl Controller {
                         self.begin_look(&looked);
                     }
                 }
-                Event::Asked(ask) => self.answer(ask).await,
+                Event::Asked(ask) => {
+                    self.answer(ask).await;
+                    // Before its answer it may have heard that the operation has ended.
+                    if !self.is_current() && self.looking.is_none() {
+                        self.begin_look(&looked);
+                    }
+                }
                 Event::Report(report) => {
                     // An observation is made when an operation ends; if a look is under way, right after it.
                     if self.reported(report).await && self.looking.is_none() {
@@ -244,8 +261,10 @@ impl Controller {
         let began = Instant::now();
         self.revive().await;
         self.expire(look.at).await;
+        let at = look.at;
         self.see(look);
         self.note_list().await;
+        self.reconcile(at).await;
         match self.turn(None).await {
             Ok(_) => {
                 self.journal_trouble = None;
@@ -274,8 +293,7 @@ impl Controller {
         match self.journal.open_operation(&self.pool).await {
             Ok(Some(open)) if goes_on(&open) => {
                 tracing::error!(pool = %self.pool, operation = %open.id, "the task of the operation ended by itself; it is taken up again");
-                self.operator.resume(open.clone());
-                self.operation = Some(open);
+                self.operation = Some(self.operator.resume(open));
             }
             Ok(_) => {} // it ended, or blocked: its report is on the way
             Err(error) => self.telemetry.journal_error(&error),
@@ -354,8 +372,9 @@ impl Controller {
         self.decision = Some(decision.clone());
         if decision.action != Action::Hold {
             self.begin(&decision, request).await?;
-        } else if self.operation.as_ref().is_some_and(|running| decide::preempts(&decision, running)) {
-            self.operator.cancel(&headline(&decision));
+        } else if let Some(running) = self.operation.as_ref().filter(|o| decide::preempts(&decision, o)) {
+            let id = running.id.clone();
+            self.pre_empt(&id, headline(&decision)).await?;
         }
         Ok(Some(decision))
     }
@@ -443,8 +462,8 @@ impl Controller {
         match report {
             Report::Step { operation, step } => {
                 self.telemetry.step_changed(&operation, &step);
-                if let (StepAction::Move(relocation), StepState::Done) = (&step.action, step.state) {
-                    self.telemetry.moved(&self.pool, 1, relocation.bytes);
+                if let (Some(copy), StepState::Done) = (step.action.copy(), step.state) {
+                    self.telemetry.moved(&self.pool, 1, copy.bytes);
                 }
                 self.operation = Some(*operation);
             }
@@ -469,6 +488,8 @@ impl Controller {
         }
         self.memory.operation_ended(&operation, ended_at);
         self.learn(&operation);
+        self.touched.extend(differences::touched_by(&operation).cloned());
+        self.cordoned.extend(differences::cordoned_by([&operation]));
         self.operation = None;
         self.last_operation = Some(operation);
         self.ended += 1;

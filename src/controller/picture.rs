@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, Observation, Operation, OperationState, Reading,
-    ReplicaState, ShardId, Signal, StoreHealth, Unexplained,
+    Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, NodeId, Observation, Operation, OperationState, Reading,
+    ReplicaState, ShardId, Signal, StoreHealth, Unexplained, UnexplainedKind,
 };
 
 /// The datastore's shards in three numbers; unknown when it did not answer or holds none.
@@ -45,12 +45,16 @@ pub fn needs_human(
     trouble: Trouble,
     guards_now: &[GuardHit],
     unexplained: &[Unexplained],
+    lost: &[&NodeId],
 ) -> Vec<String> {
     let mut needs: Vec<String> = trouble.journal.map(Into::into).into_iter().collect();
     needs.extend(trouble.provider.map(|why| format!("the provider does not answer: {why}")));
     if let Some(operation) = operation.filter(|o| o.state == OperationState::Blocked) {
         needs.push(format!("operation {} is blocked: {}", operation.id, operation.detail));
     }
+    needs.extend(
+        operation.filter(|o| o.paused).map(|o| format!("operation {} {}", o.id, crate::operate::orders::paused(o))),
+    );
     if let Some(why) = trouble.store {
         needs.push(format!("the datastore does not answer: {why}"));
     }
@@ -62,8 +66,21 @@ pub fn needs_human(
     if let Some(decision) = decision.filter(|d| d.guards.iter().any(|g| g.name == Guard::NoProvider)) {
         needs.push(format!("a change is wanted that only a person can make: {}", decision.because.join("; ")));
     }
-    needs.extend(unexplained.iter().map(|u| u.detail.clone()));
+    needs.extend(unexplained.iter().map(way_out));
+    needs.extend(lost.iter().map(|id| format!("{id} was replaced; `vecscale reap {id}` destroys its machine")));
     needs
+}
+
+fn way_out(found: &Unexplained) -> String {
+    let (detail, id) = (&found.detail, &found.node);
+    match found.kind {
+        UnexplainedKind::OrphanInstance => {
+            format!("{detail}; `vecscale adopt {id}` makes it a member, `vecscale reap {id}` destroys it")
+        }
+        UnexplainedKind::GhostMember => format!("{detail}; bring it back, or `vecscale reap {id}` forgets it"),
+        UnexplainedKind::LeftOverCordon => format!("{detail}; lift it with the datastore's own means"),
+        UnexplainedKind::ForeignChange => format!("{detail}; `vecscale adopt {id}` says that this is right"),
+    }
 }
 
 /// Why a pool that wants no change is not simply at rest: a person must look, or signals are unknown.

@@ -1,6 +1,6 @@
 //! What outlives a restart, and what past work teaches: mode, overrides, memory, maintenance, the open operation.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::decide::Memory;
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Kind, Mode, NodeId, Observation, Operation, OperationId, OperationState,
-    Override, PoolView, Request, StepAction, StepState, StoreHealth, Timestamp,
+    Override, PoolView, Request, StepState, StoreHealth, Timestamp,
 };
 use crate::observe::Window;
 use crate::operate::plan::{self, Deadlines, Planning};
@@ -20,7 +20,7 @@ use crate::operate::runner::{Hands, Operator, Pace, Report};
 use crate::record::{Journal, JournalError};
 
 use super::overrides::Settings;
-use super::{Controller, Eyes, Parts, picture, standing};
+use super::{Controller, Eyes, Parts, differences, picture, standing};
 
 /// Past operations from which lead time and speed are learnt.
 const LEARN_FROM: usize = 50;
@@ -77,12 +77,17 @@ impl Controller {
             decision: None,
             operation: None,
             last_operation: None,
+            census: None,
+            touched: BTreeSet::new(),
+            cordoned: BTreeMap::new(),
+            reconciled: false,
             ended: 0,
             looking: None,
             waiting: Vec::new(),
             journal_trouble: None,
             config,
         };
+        controller.recall_census().await?;
         controller.recall_operations().await?;
         controller.show();
         Ok(controller)
@@ -98,6 +103,10 @@ impl Controller {
             self.learn(operation);
         }
         self.catch_up(&past).await?;
+        self.cordoned = differences::cordoned_by(&past);
+        let since = self.census.as_ref().map(|census| census.at);
+        let later = past.iter().filter(|o| o.ended_at >= since);
+        self.touched.extend(later.flat_map(differences::touched_by).cloned());
         if let Some(open) = self.journal.open_operation(&self.pool).await? {
             let at = self.eyes.clock.now();
             let summary = format!("{} {} is taken up again after a restart", open.kind.as_str(), open.id);
@@ -105,8 +114,7 @@ impl Controller {
                 self.entry(at, HistoryKind::Program, super::OURSELVES, &summary, &json!({"operation": open.id}));
             self.journal.append(entry).await?;
             self.telemetry.operation_began(&open);
-            self.operator.resume(open.clone());
-            self.operation = Some(open);
+            self.operation = Some(self.operator.resume(open));
         }
         Ok(())
     }
@@ -155,6 +163,7 @@ impl Controller {
     ) -> Result<Option<Operation>, JournalError> {
         let names = match decision.action {
             Action::ScaleUp { nodes, .. } => self.new_names(nodes, seen).await?,
+            Action::Replace { .. } => self.new_names(1, seen).await?,
             _ => Vec::new(),
         };
         let at = self.eyes.clock.now();
@@ -216,7 +225,7 @@ struct SavedMode {
     mode: Mode,
 }
 
-async fn load<T: DeserializeOwned>(
+pub(super) async fn load<T: DeserializeOwned>(
     journal: &dyn Journal,
     config: &crate::config::PoolConfig,
     name: &str,
@@ -229,10 +238,8 @@ async fn load<T: DeserializeOwned>(
 
 /// Bytes per second of the operation's moves; `None` if it moved nothing.
 fn speed(operation: &Operation) -> Option<f64> {
-    let moves = operation.steps.iter().filter(|s| s.state == StepState::Done).filter_map(|s| match &s.action {
-        StepAction::Move(relocation) => Some((relocation.bytes, s.ended_at?.since(s.started_at?))),
-        _ => None,
-    });
+    let done = operation.steps.iter().filter(|s| s.state == StepState::Done);
+    let moves = done.filter_map(|s| Some((s.action.copy()?.bytes, s.ended_at?.since(s.started_at?))));
     let (bytes, took) = moves.fold((0, Duration::ZERO), |(b, t), (bytes, took)| (b + bytes, t + took));
     (bytes > 0 && !took.is_zero()).then(|| bytes as f64 / took.as_secs_f64())
 }

@@ -1,10 +1,9 @@
-//! machines + members + what we know of them -> the nodes of the pool, and what nothing explains. Pure.
+//! machines + members + what we know of them -> the nodes of the pool. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Inventory, Machine, Member, NodeId, NodeState, Operation, OperationState, StepAction, StepState, Timestamp,
-    Unexplained, UnexplainedKind,
 };
 use crate::observe::RosterEntry;
 
@@ -18,15 +17,16 @@ pub struct Known<'a> {
     pub operation: Option<&'a Operation>,
 }
 
-/// The nodes of the pool, by id. With a datastore they are its members and the nodes that a running operation creates;
-/// without one (`inventory: None`), the provider's machines.
+/// The nodes of the pool, by id. With a datastore they are its members, the nodes that a running operation creates, and
+/// the lost machines that wait to be reaped; without one (`inventory: None`), the provider's machines.
 pub fn nodes(machines: &[Machine], inventory: Option<&Inventory>, known: Known<'_>) -> Vec<RosterEntry> {
     let members: BTreeMap<&NodeId, Option<&Member>> = match inventory {
         Some(inventory) => inventory.members.iter().map(|m| (&m.id, Some(m))).collect(),
         None => machines.iter().map(|m| (&m.id, None)).collect(),
     };
-    let creating = machines.iter().filter(|m| is_created_by(known.operation, &m.id)).map(|m| (&m.id, None));
-    let all: BTreeMap<&NodeId, Option<&Member>> = creating.chain(members).collect();
+    let besides = |m: &&Machine| is_created_by(known.operation, &m.id) || known.lost.contains(&m.id);
+    let besides = machines.iter().filter(besides).map(|m| (&m.id, None));
+    let all: BTreeMap<&NodeId, Option<&Member>> = besides.chain(members).collect();
     all.into_iter()
         .map(|(id, member)| {
             let machine = machines.iter().find(|m| &m.id == id);
@@ -73,28 +73,4 @@ fn is_removed_by(operation: Option<&Operation>, id: &NodeId) -> bool {
             StepAction::Destroy { node } => node == id && state != StepState::Waiting,
             _ => false,
         })
-}
-
-/// Machines and members that no operation explains. Reported, never removed by itself.
-pub fn unexplained(machines: &[Machine], inventory: &Inventory, known: Known<'_>) -> Vec<Unexplained> {
-    let explained = |id: &NodeId| known.lost.contains(id) || known.operation.is_some_and(|o| o.nodes.contains(id));
-    let orphans = machines.iter().filter(|m| inventory.member(&m.id).is_none() && !explained(&m.id)).map(|m| {
-        unexplained_node(UnexplainedKind::OrphanInstance, &m.id, "the provider runs it, the datastore does not know it")
-    });
-    let ghosts =
-        inventory.members.iter().filter(|m| !machines.iter().any(|x| x.id == m.id) && !explained(&m.id)).map(|m| {
-            unexplained_node(
-                UnexplainedKind::GhostMember,
-                &m.id,
-                "the datastore lists it, the provider does not know it",
-            )
-        });
-    let cordons = inventory.members.iter().filter(|m| m.cordoned && !explained(&m.id)).map(|m| {
-        unexplained_node(UnexplainedKind::LeftOverCordon, &m.id, "it is cordoned and no operation is open for it")
-    });
-    orphans.chain(ghosts).chain(cordons).collect()
-}
-
-fn unexplained_node(kind: UnexplainedKind, id: &NodeId, detail: &str) -> Unexplained {
-    Unexplained { kind, node: id.clone(), detail: format!("{id}: {detail}") }
 }

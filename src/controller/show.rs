@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::decide;
-use crate::model::{Kind, NodeState, Observation, OperationState, PoolView};
+use crate::model::{Kind, NodeId, Observation, OperationState, PoolView};
 
-use super::{Controller, picture, roster};
+use super::{Controller, picture};
 
 impl Controller {
     /// Publishes the pool as it stands.
@@ -19,14 +19,16 @@ impl Controller {
             provider: world.and_then(|w| w.provider_silent.as_deref()),
             store: world.and_then(|w| w.inventory.as_ref().err()).map(String::as_str),
         };
-        let unexplained = inventory.map(|i| roster::unexplained(&self.machines, i, self.known())).unwrap_or_default();
+        let unexplained = self.unexplained();
         let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
         let operation = self.operation.as_ref();
         let decision = self.decision.as_ref();
         let situation = world.map(|w| self.situation(w, None));
         let guards = situation.map(|s| decide::guards_now(&policy, &self.memory, &s)).unwrap_or_default();
         let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
-        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained);
+        let lost = self.machines.iter().map(|m| &m.id).filter(|id| self.memory.replaced().contains(id));
+        let lost: Vec<&NodeId> = lost.collect();
+        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained, &lost);
         let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
@@ -48,7 +50,7 @@ impl Controller {
             store: picture::store_health(inventory),
             headline: picture::headline(
                 self.mode,
-                counted(|seen| seen.nodes.len()),
+                counted(Observation::node_count),
                 counted(Observation::healthy_nodes),
                 decision,
                 operation,
@@ -64,13 +66,17 @@ impl Controller {
     /// The node count aimed at: of the open operation, else the nodes that count.
     fn desired_nodes(&self) -> u32 {
         let Some(world) = &self.world else { return 0 };
-        let counting = world.seen.nodes.iter().filter(|n| n.state != NodeState::Lost).count() as u32;
+        let counting = world.seen.node_count() as u32;
         match self.operation.as_ref().map(|o| (o.kind, o.state, &o.nodes)) {
-            Some((Kind::ScaleUp, OperationState::Running, new)) => {
+            Some((Kind::ScaleUp | Kind::Adopt, OperationState::Running, new)) => {
                 counting + new.iter().filter(|id| world.seen.node(id).is_none()).count() as u32
             }
             Some((Kind::ScaleDown, OperationState::Running, gone)) => {
                 counting.saturating_sub(gone.iter().filter(|id| world.seen.node(id).is_some()).count() as u32)
+            }
+            // The new node comes for the dead one, which still counts until it is forgotten.
+            Some((Kind::Replace, OperationState::Running, new)) => {
+                counting.saturating_sub(new.iter().filter(|id| world.seen.node(id).is_some()).count() as u32)
             }
             _ => counting,
         }

@@ -1,9 +1,13 @@
 //! Stories of the controller over a fake world, in paused time: what it remembers, what it refuses, when it looks.
 
+mod orders;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+mod reconciling;
 
 use super::*;
 use crate::clock::{Clock, TokioClock};
@@ -41,6 +45,11 @@ impl Stage {
         Stage { world, journal: Arc::new(MemoryJournal::new()), clock, stop_file: Arc::default() }
     }
 
+    /// With a datastore: six shards, two copies each.
+    fn with_data(nodes: usize) -> Stage {
+        Stage { world: Fake::new(nodes, 6, 2), ..Stage::of(0) }
+    }
+
     fn eyes(&self, config: &PoolConfig) -> Eyes {
         let sources = Arc::new(Sources::new(config.scrape.clone()).expect("sources"));
         Eyes { provider: self.world.clone(), store: self.world.clone(), sources, clock: self.clock.clone() }
@@ -76,11 +85,12 @@ impl Stage {
             node: m.id.clone(),
             at: self.clock.now(),
             took: Duration::from_millis(5),
-            answer: Answer::Up,
+            answer: if self.world.is_dead(&m.id) { Answer::None } else { Answer::Up },
             signals: BTreeMap::new(),
         };
         let samples = machines.iter().flatten().map(sample).collect();
-        Look { at: self.clock.now(), machines, inventory: Ok(None), samples }
+        let inventory = if self.world.holds_data() { self.world.inventory(None).await.map(Some) } else { Ok(None) };
+        Look { at: self.clock.now(), machines, inventory, samples }
     }
 
     /// Waits until the journal has no open operation; the controller hears nothing of it.
@@ -259,11 +269,9 @@ async fn an_empty_list_is_no_empty_pool_also_after_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_moved_shard_is_counted() {
-    let stage = Stage { world: Fake::new(3, 6, 2), ..Stage::of(0) };
+    let stage = Stage::with_data(3);
     let mut controller = stage.controller().await;
-    let look = Look { inventory: stage.world.inventory(None).await.map(Some), ..stage.look().await };
-    controller.looking = Some(controller.ended);
-    assert!(controller.looked(look).await);
+    controller.check(&stage).await;
     controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
     stage.until_ended().await;
     controller.hear().await;

@@ -85,11 +85,11 @@ impl Spent {
     fn by(operation: &Operation, at: Timestamp) -> Spent {
         let done = || operation.steps.iter().filter(|step| step.state == StepState::Done).map(|step| &step.action);
         let changes = |action: &&StepAction| matches!(action, StepAction::Create { .. } | StepAction::Destroy { .. });
-        let bytes = |action: &StepAction| match action {
-            StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy.bytes),
-            _ => None,
-        };
-        Spent { at, nodes: done().filter(changes).count() as u32, bytes: done().filter_map(bytes).sum() }
+        Spent {
+            at,
+            nodes: done().filter(changes).count() as u32,
+            bytes: done().filter_map(StepAction::copy).map(|copy| copy.bytes).sum(),
+        }
     }
 }
 

@@ -64,6 +64,11 @@ impl Observation {
         self.readings.get(signal).and_then(Reading::fresh)
     }
 
+    /// Nodes that count: all but the lost.
+    pub fn node_count(&self) -> usize {
+        self.nodes.iter().filter(|n| n.state != NodeState::Lost).count()
+    }
+
     pub fn healthy_nodes(&self) -> usize {
         self.nodes.iter().filter(|n| n.healthy).count()
     }

@@ -1,5 +1,6 @@
 //! The work a decision starts: steps, their states and the legal moves between them. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,10 @@ pub struct Operation {
     pub ended_at: Option<Timestamp>,
     /// A person paused it.
     pub paused: bool,
-    /// A person or a later decision asked it to stop at the next safe place.
+    /// Who paused it; set for as long as it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<PausedBy>,
+    /// Who asked it to stop at the next safe place, a person or a later decision, and why.
     pub cancel: Option<String>,
     /// How it stands or ended, in words.
     pub detail: String,
@@ -58,6 +62,7 @@ impl Operation {
             updated_at: at,
             ended_at: None,
             paused: false,
+            paused_by: None,
             cancel: None,
             detail: String::new(),
             shards_total: 0,
@@ -93,6 +98,14 @@ impl Operation {
         let (_, step) = self.current_step().filter(|(_, step)| step.ended_at.is_none())?;
         Some(step.started_at?.plus(step.deadline))
     }
+}
+
+/// A pause, as it is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PausedBy {
+    pub who: String,
+    pub since: Timestamp,
+    pub reason: Option<String>,
 }
 
 /// Where an operation stands.
@@ -216,6 +229,14 @@ impl StepAction {
         "settle",
     ];
 
+    /// The copy of a shard that the step makes, of a relocation or a replication.
+    pub fn copy(&self) -> Option<&Move> {
+        match self {
+            StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy),
+            _ => None,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             StepAction::Validate => "validate",
@@ -234,6 +255,30 @@ impl StepAction {
             StepAction::Uncordon { .. } => "uncordon",
             StepAction::Unjoin { .. } => "unjoin",
             StepAction::Settle => "settle",
+        }
+    }
+}
+
+/// "create n4", "move docs/0 from n1 to n4", "settle".
+impl fmt::Display for StepAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        match self {
+            StepAction::Create { node }
+            | StepAction::Join { node }
+            | StepAction::Cordon { node }
+            | StepAction::Drain { node }
+            | StepAction::Restore { node }
+            | StepAction::Prove { node }
+            | StepAction::Leave { node }
+            | StepAction::Forget { node }
+            | StepAction::Destroy { node }
+            | StepAction::Uncordon { node }
+            | StepAction::Unjoin { node } => write!(f, "{name} {node}"),
+            StepAction::Move(m) | StepAction::Replicate(m) => {
+                write!(f, "{name} {} from {} to {}", m.shard, m.from, m.to)
+            }
+            StepAction::Validate | StepAction::Rebalance | StepAction::Settle => f.write_str(name),
         }
     }
 }
@@ -264,9 +309,21 @@ pub enum StepEvent {
     Dropped,
     /// A person says that it had no effect.
     Absent,
+    /// A person takes back the word that it happened.
+    Withdrawn,
 }
 
 impl StepState {
+    /// Not ended: it is to be begun, or its outcome is not known yet.
+    pub fn is_open(self) -> bool {
+        matches!(self, StepState::Waiting) || self.is_in_doubt()
+    }
+
+    /// Begun, and nobody has said yet how it came out.
+    pub fn is_in_doubt(self) -> bool {
+        matches!(self, StepState::Intent | StepState::Unknown)
+    }
+
     /// The legal moves of a step; what is not listed cannot happen.
     pub fn after(self, event: StepEvent) -> Option<StepState> {
         use StepEvent::*;
@@ -282,6 +339,7 @@ impl StepState {
             // A wait that is given up in favour of the undo.
             (Intent, Dropped) => Some(Skipped),
             (Intent | StepState::Unknown, Absent) => Some(Waiting),
+            (Done, Withdrawn) => Some(Waiting),
             _ => None,
         }
     }

@@ -19,6 +19,8 @@ use crate::model::{NodeId, ReplicaState};
 
 /// A read of the whole cluster ends within this time.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A replica may take so long where another could answer: one that hangs must not take the whole time with it.
+const REPLICA_LIMIT: Duration = Duration::from_secs(3);
 /// Vectors compared in one turn.
 const PIECE: usize = 1024;
 
@@ -149,19 +151,24 @@ impl Node {
         while !left.is_empty() {
             let (map, collection) = self.collection(name).await?;
             let mut asked: BTreeMap<&NodeId, Vec<(u32, u64)>> = BTreeMap::new();
+            let mut without_other = BTreeSet::new();
             for &shard in &left {
                 let Some(assignment) = collection.shards.get(shard as usize) else { continue };
                 let choice: Vec<_> = assignment.active().filter(|node| !silent.contains_key(*node)).collect();
+                let alone = choice.len() == 1;
                 let Some(node) = fastrand::choice(choice) else {
                     return Err(nobody(name, shard, assignment.active().find_map(|n| silent.get(n))));
                 };
                 asked.entry(node).or_default().push((shard, assignment.epoch));
+                without_other.extend(alone.then_some(node));
             }
+            let patience = Instant::now() + REPLICA_LIMIT;
             let asked = asked.into_iter().map(|(node, shards)| {
                 let request = ReadRequest { collection: collection.id, shards, ask: ask.clone() };
                 let address = map.members.get(node).map_or("", |m| m.address.as_str());
+                let until = if without_other.contains(node) { deadline } else { deadline.min(patience) };
                 async move {
-                    let answer = self.read_at(node, address, &request, deadline).await;
+                    let answer = self.read_at(node, address, &request, until).await;
                     (node, address, request.shards, answer)
                 }
             });

@@ -1,5 +1,6 @@
 //! decision -> operation (pure), steps (IO).
 pub mod drivers;
+pub mod orders;
 pub mod plan;
 pub mod proof;
 pub mod runner;

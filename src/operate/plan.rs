@@ -153,7 +153,12 @@ pub fn add_step(operation: &mut Operation, action: StepAction, deadlines: &Deadl
 /// it may be taken back at all is [`can_undo`]'s to say.
 pub fn undo(operation: &Operation, holds_data: bool) -> Vec<StepAction> {
     let begun = |wanted: &StepAction| {
-        let touched = |step: &Step| matches!(step.state, StepState::Intent | StepState::Done | StepState::Unknown);
+        // One that waits after an attempt waits on a person's word that it had no effect.
+        let touched = |step: &Step| match step.state {
+            StepState::Intent | StepState::Done | StepState::Unknown => true,
+            StepState::Waiting => step.attempts > 0,
+            StepState::Failed | StepState::Skipped => false,
+        };
         operation.steps.iter().any(|step| &step.action == wanted && touched(step))
     };
     let mut undo = Vec::new();
@@ -200,7 +205,6 @@ pub fn can_undo(operation: &Operation) -> bool {
 /// Why not: past leaving the cluster or forgetting a member work goes forward only, and with only the quiet at the end to
 /// come there is nothing left to cancel.
 pub fn can_cancel(operation: &Operation) -> Result<(), &'static str> {
-    let is_open = |step: &Step| matches!(step.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
     let forward_only = match operation.kind {
         Kind::ScaleDown | Kind::Reap => !can_undo(operation),
         Kind::Replace => operation.steps.iter().any(|step| {
@@ -211,23 +215,48 @@ pub fn can_cancel(operation: &Operation) -> Result<(), &'static str> {
     };
     if operation.state.is_final() {
         Err("it has ended")
-    } else if operation.state == OperationState::Undoing {
+    } else if is_being_undone(operation) {
         Err("it is being taken back already")
     } else if forward_only {
         Err("it is past its point of no return and goes forward only")
-    } else if !operation.steps.iter().any(|step| is_open(step) && step.action != StepAction::Settle) {
+    } else if !operation.steps.iter().any(|step| step.state.is_open() && step.action != StepAction::Settle) {
         Err("only the quiet at its end is left")
     } else {
         Ok(())
     }
 }
 
+/// Whether the operation is on its way back, or is blocked on it.
+pub fn is_being_undone(operation: &Operation) -> bool {
+    match operation.state {
+        OperationState::Undoing => true,
+        OperationState::Blocked => operation.steps.iter().any(|step| is_undo(operation.kind, &step.action)),
+        _ => false,
+    }
+}
+
+/// Whether a step of this kind of operation takes something back.
+fn is_undo(kind: Kind, action: &StepAction) -> bool {
+    match action {
+        StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
+        StepAction::Destroy { .. } => matches!(kind, Kind::ScaleUp | Kind::Replace),
+        _ => false,
+    }
+}
+
+/// The step that is under way, or comes next, on the way that the operation goes. Single copies of shards are steps
+/// within that one.
+pub fn next_step(operation: &Operation) -> Option<usize> {
+    let undoing = is_being_undone(operation);
+    operation.steps.iter().position(|step| {
+        let wanted = if undoing { is_undo(operation.kind, &step.action) } else { !step.action.copy().is_some() };
+        wanted && step.state.is_open()
+    })
+}
+
 /// Moves and copies that this operation has finished.
 pub fn moved(operation: &Operation) -> impl Iterator<Item = &Move> {
-    operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| match &step.action {
-        StepAction::Move(copy) | StepAction::Replicate(copy) => Some(copy),
-        _ => None,
-    })
+    operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| step.action.copy())
 }
 
 /// Names for `count` new nodes, `{pool}-{n}`, above every number in a known name and above `used`, the highest ever

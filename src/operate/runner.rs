@@ -6,7 +6,10 @@
 //! | before the point of no return | what was begun is undone: `failed`, or `cancelled` |
 //! | after the first shard on a new node | the node stays: `partial` |
 //! | after the node has left the cluster | forward only: repeated, then `blocked` |
-//! | outcome stays unknown | `blocked`: a person looks; the next start looks again |
+//! | outcome stays unknown | `blocked`: a person looks and says (`orders`); the next start looks again |
+//!
+//! The journal's row of an operation has two writers: its run, and the orders of people. Both hold its lock while they
+//! judge and write, so an order is in the row before it is answered, and no effect is begun after it.
 
 mod effects;
 mod ledger;
@@ -20,16 +23,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::ledger::operation_entry;
 use self::work::Run;
 use super::drivers::{Datastore, Provider};
+use super::orders;
 use super::plan::Deadlines;
 use crate::clock::Clock;
-use crate::model::{Operation, OperationId, Step};
-use crate::record::{Journal, JournalError};
+use crate::model::{HistoryKind, Operation, OperationId, OperationState, Order, Step};
+use crate::record::{Entry, Journal, JournalError};
 
 /// What an operation works with.
 #[derive(Clone)]
@@ -75,11 +80,11 @@ pub enum Report {
         operation: Box<Operation>,
         step: Box<Step>,
     },
-    /// Shards or bytes left have changed.
+    /// Shards or bytes left have changed, or an order was taken.
     Progress {
         operation: Box<Operation>,
     },
-    /// A person must look; nothing happens until the next start.
+    /// A person must look; nothing happens until an order or the next start.
     Blocked {
         operation: Box<Operation>,
     },
@@ -103,16 +108,22 @@ pub struct Operator {
 
 struct Running {
     id: OperationId,
-    orders: watch::Sender<Orders>,
+    row: Row,
+    stop: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
-/// What is asked of the running operation.
-#[derive(Clone, Debug, Default)]
-struct Orders {
-    stop: bool,
-    cancel: Option<String>,
-    paused: bool,
+/// The operation as the journal has it. Whoever writes that row holds this lock.
+type Row = Arc<Mutex<Operation>>;
+
+/// Why an order was not taken; nothing was changed.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// It is not the operation that is worked on.
+    NotThis,
+    /// It cannot be done; why, and what can be done instead.
+    No(String),
+    Journal(JournalError),
 }
 
 impl Operator {
@@ -145,22 +156,52 @@ impl Operator {
         Ok(())
     }
 
-    /// Goes on with an operation that the journal has as open. One that was blocked is looked at again.
-    pub fn resume(&mut self, operation: Operation) {
-        let known = Orders { stop: false, cancel: operation.cancel.clone(), paused: operation.paused };
-        let (orders, heard) = watch::channel(known);
+    /// Goes on with an operation that the journal has as open. One that was blocked is looked at again. Gives it as it
+    /// now stands.
+    pub fn resume(&mut self, mut operation: Operation) -> Operation {
+        orders::take_up(&mut operation);
+        let (row, stop) = (Arc::new(Mutex::new(operation.clone())), CancellationToken::new());
         let id = operation.id.clone();
         let run = Run {
             hands: self.hands.clone(),
             pace: self.pace,
             standing: self.standing.clone(),
             reports: self.reports.clone(),
-            orders: heard,
-            operation,
+            row: row.clone(),
+            stop: stop.clone(),
+            operation: operation.clone(),
             proof: None,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(run.drive()));
-        self.running = Some(Running { id, orders, task });
+        self.running = Some(Running { id, row, stop, task });
+        operation
+    }
+
+    /// Takes an order about the operation: it is in the journal, with its audit row, when this returns, and no effect that
+    /// it forbids is begun afterwards. Reported, too.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub async fn order(&mut self, id: &OperationId, order: &Order) -> Result<(), NotTaken> {
+        let Some(running) = self.running.as_ref().filter(|running| running.id == *id) else {
+            return Err(NotTaken::NotThis);
+        };
+        let row = running.row.clone();
+        let mut row = row.lock().await;
+        let (mut next, now) = (row.clone(), self.hands.clock.now());
+        let obeyed = orders::obey(&mut next, order, now).map_err(NotTaken::No)?;
+        next.updated_at = now;
+        let entry = order_entry(&next, order, &obeyed.what);
+        let step = obeyed.step.map(|i| &next.steps[i]);
+        self.hands.journal.update(&next, step, Some(entry)).await.map_err(NotTaken::Journal)?;
+        let was_blocked = row.state == OperationState::Blocked;
+        row.clone_from(&next);
+        let _ = self.reports.send(Report::Progress { operation: Box::new(next.clone()) }); // a controller that is gone needs none
+        // A run that has written that it is blocked does nothing more.
+        if was_blocked && next.state != OperationState::Blocked {
+            self.resume(next);
+        }
+        Ok(())
     }
 
     /// The operation that is being worked on.
@@ -168,25 +209,15 @@ impl Operator {
         self.running.as_ref().filter(|running| !running.task.is_finished()).map(|running| &running.id)
     }
 
-    /// Asks the operation to end at the next safe place. `false` when none runs. A scale-down that is leaving the
-    /// cluster, and anything that only settles, is finished instead.
-    pub fn cancel(&self, reason: &str) -> bool {
-        let Some(running) = self.running.as_ref().filter(|running| !running.task.is_finished()) else { return false };
-        running.orders.send_modify(|orders| orders.cancel = Some(reason.to_string()));
-        true
-    }
-
-    /// Holds the operation before its next effect, or lets it go on. `false` when none runs.
-    pub fn pause(&self, paused: bool) -> bool {
-        let Some(running) = self.running.as_ref().filter(|running| !running.task.is_finished()) else { return false };
-        running.orders.send_modify(|orders| orders.paused = paused);
-        true
-    }
-
     /// Parks the operation where it is: it stays open, and the next start goes on with it.
     pub async fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
-        running.orders.send_modify(|orders| orders.stop = true);
+        running.stop.cancel();
         let _ = running.task.await; // a panic in it was reported by the runtime; the journal has what was done
     }
+}
+
+fn order_entry(operation: &Operation, order: &Order, what: &str) -> Entry {
+    let words = order.reason.as_deref().unwrap_or_default();
+    Entry { kind: HistoryKind::Operation, who: order.who.clone(), ..operation_entry(operation, what, words) }
 }

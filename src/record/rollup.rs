@@ -55,7 +55,7 @@ pub fn bucket(at: Timestamp, width: u64) -> i64 {
 /// What of an observation is kept: the numbers that are known. A gap leaves no trace, and so is never a zero.
 pub fn numbers(seen: &Observation) -> Vec<(String, f64)> {
     let mut numbers = vec![
-        ("node_count".to_string(), seen.nodes.len() as f64),
+        ("node_count".to_string(), seen.node_count() as f64),
         ("healthy_nodes".to_string(), seen.healthy_nodes() as f64),
     ];
     numbers.extend(seen.total_vectors.map(|v| ("total_vectors".into(), v as f64)));

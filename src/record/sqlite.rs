@@ -1,8 +1,13 @@
 //! The journal in one SQLite file below the storage path: each call is one durable transaction, one controller at a
 //! time, and a damaged file is refused, never taken for an empty one.
 
+mod head;
 mod open;
+mod rows;
+mod schema;
 mod store;
+mod sums;
+mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -38,8 +43,8 @@ impl SqliteJournal {
     /// newer than this program; [`JournalError::Unwritable`].
     pub fn open(storage: &Path, clock: &dyn Clock) -> Result<(SqliteJournal, OpenReport), JournalError> {
         let lock = open::lock(storage)?;
-        let (connection, created) = open::writable(storage)?;
-        let mut store = Store::new(connection, Some(lock));
+        let (connection, head, created) = open::writable(storage)?;
+        let mut store = Store::new(connection, Some((lock, head)));
         let fence = store.take_over(clock.now())?;
         let journal = SqliteJournal { fence, store: Arc::new(Mutex::new(store)) };
         Ok((journal, OpenReport { created, fence }))
@@ -52,6 +57,14 @@ impl SqliteJournal {
     pub fn open_read_only(storage: &Path) -> Result<SqliteJournal, JournalError> {
         let store = Store::new(open::read_only(storage)?, None);
         Ok(SqliteJournal { fence: 0, store: Arc::new(Mutex::new(store)) })
+    }
+
+    /// The fence of the last start on the journal below `storage`; 0 when there is no journal.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`] while a controller runs there; [`JournalError::Unreadable`] when it is damaged.
+    pub fn last_fence(storage: &Path) -> Result<u64, JournalError> {
+        Ok(open::last_fence(storage)?.unwrap_or(0))
     }
 
     /// SQLite blocks, so each call has a blocking thread for its time; a call once begun is finished even if the

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::curve::Curve;
 use super::nature::{Blow, Listing};
 use super::world::Scale;
-use crate::model::{Kind, Mode};
+use crate::model::{Kind, Mode, Verb};
 
 /// What kind of trouble a story is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -103,6 +103,12 @@ pub(super) enum Turn {
     Ask(Kind),
     /// A person sets the mode.
     Set(Mode),
+    /// A person orders something about the operation that is open by then.
+    Order(Verb),
+    /// A person clears away, or lets in, what nothing explains by then.
+    Tidy {
+        adopt: bool,
+    },
 }
 
 /// A story before it is played.
@@ -133,13 +139,19 @@ impl Cast {
             max_nodes: (nodes as u32 + rng.u32(0..=3)).max(least),
         };
         let scale = if scale.data { scale } else { Scale { shards: 0, replicas: 1, ..scale } };
-        let span = secs(rng, 1500, 3000);
+        let span = secs(rng, 900, 2100);
         let mut plot = Plot { turns: Vec::new(), span, rng, slots: 0 };
         plot.people();
         plot.of(profile);
         let mut turns = plot.turns;
         turns.sort_by_key(|(at, _)| *at);
-        Cast { scale, load: curve(rng, nodes as f64, span), interval: if rng.bool() { 30 } else { 15 }, span, turns }
+        Cast {
+            scale,
+            load: curve(rng, nodes as f64, span),
+            interval: if rng.u32(0..4) == 0 { 15 } else { 30 },
+            span,
+            turns,
+        }
     }
 }
 
@@ -200,6 +212,18 @@ impl Plot<'_> {
             let mode = if self.rng.bool() { Mode::Stopped } else { Mode::Observe };
             self.for_a_while(60, 900, Turn::Set(mode), Turn::Set(Mode::Active));
         }
+        if self.rng.u32(0..3) == 0 {
+            self.for_a_while(5, 300, Turn::Order(Verb::Pause), Turn::Order(Verb::Resume));
+        }
+        self.times(0, 2, |plot| {
+            let orders = [Verb::Cancel, Verb::Retry, Verb::Resume];
+            let verb = orders[plot.rng.usize(0..orders.len())];
+            plot.at_some_time(Turn::Order(verb));
+        });
+        self.times(0, 1, |plot| {
+            let adopt = plot.rng.bool();
+            plot.at_some_time(Turn::Tidy { adopt });
+        });
     }
 
     fn of(&mut self, profile: Profile) {
@@ -267,7 +291,7 @@ impl Plot<'_> {
     fn weather(&mut self) {
         let most = if self.rng.bool() { 150 } else { 500 };
         let (calls, reads) = (self.rng.u32(20..=most), self.rng.u32(0..=most / 3));
-        let latest = if self.rng.u32(0..5) == 0 { 1500 } else { 60 };
+        let latest = if self.rng.u32(0..5) == 0 { 900 } else { 60 };
         let latest = secs(self.rng, 1, latest);
         self.turns.push((Duration::ZERO, Turn::Weather { calls, reads, latest }));
     }

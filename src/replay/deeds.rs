@@ -67,6 +67,7 @@ impl State {
             Deed::Destroy(machine) => {
                 let id = &machine.id;
                 self.remove_machine(id);
+                self.die(id);
                 if !self.scale.data {
                     self.members.remove(id);
                 }

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use super::deeds::Deed;
 use super::world::State;
 use crate::model::{
-    Kind, Machine, Mode, NodeId, Operation, OperationId, OperationState, ShardId, Step, StepAction, StepState, Trigger,
+    HistoryKind, Kind, Machine, Mode, NodeId, Operation, OperationId, OperationState, ShardId, Step, StepAction,
+    StepState, Trigger, UnexplainedKind,
 };
 use crate::operate::drivers::Call;
+use crate::record::Entry;
 
 /// A node that was silent for longer than this when it left was not asked whether it is empty.
 const PROOF_LASTS: Duration = Duration::from_secs(60);
@@ -36,6 +38,8 @@ pub(super) struct Laws {
     pub lost: BTreeSet<NodeId>,
     /// Whether a journal tells what it has on disk.
     watched: bool,
+    /// Nodes whose left-over cordon is to be lifted, as the audit trail has it.
+    lifting: BTreeSet<String>,
     /// Last durable state of each step, with the fence under which it was written.
     steps: BTreeMap<String, (StepState, u64)>,
     open: BTreeMap<OperationId, Operation>,
@@ -94,6 +98,14 @@ impl Laws {
 
     pub fn mode_saved(&mut self, mode: Mode) {
         self.mode = Some(mode);
+    }
+
+    /// A row of the audit trail.
+    pub fn appended(&mut self, entry: &Entry) {
+        let kind = entry.detail["kind"].as_str();
+        if entry.kind == HistoryKind::Step && kind == Some(UnexplainedKind::LeftOverCordon.as_str()) {
+            self.lifting.extend(entry.detail["node"].as_str().map(str::to_string));
+        }
     }
 
     fn wrote_step(&mut self, fence: u64, step: &Step) {
@@ -165,6 +177,12 @@ impl State {
     /// No effect without an earlier durable intent with the same key, written under the same fence.
     fn was_written_down(&mut self, call: &Call, told: &str) {
         if !self.laws.watched {
+            return;
+        }
+        if let Some((_, node)) = call.key.split_once("/left-over/") {
+            if !self.laws.lifting.contains(node) {
+                self.laws.breach(|| format!("{told} was asked, and no row of the audit trail says so"));
+            }
             return;
         }
         match self.laws.steps.get(&call.key) {

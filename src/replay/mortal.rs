@@ -111,7 +111,8 @@ impl Journal for Mortal {
         self.inner.by_key(pool, key, now).await
     }
     async fn append(&self, entry: Entry) -> Result<(), JournalError> {
-        self.write(self.inner.append(entry), |_| {}).await
+        let told = entry.clone();
+        self.write(self.inner.append(entry), |world| world.state().laws.appended(&told)).await
     }
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryItem>, JournalError> {
         self.inner.history(query).await

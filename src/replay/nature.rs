@@ -21,6 +21,8 @@ const WRITES_PER_CENT: u32 = 50;
 pub(super) struct Fate {
     /// Nothing of it works, and the others notice.
     pub dead_since: Option<Instant>,
+    /// The others call it unhealthy, whatever it does.
+    pub is_ill: bool,
     /// It never comes back.
     pub doomed: bool,
     back_since: Option<Instant>,
@@ -160,7 +162,7 @@ impl World {
 
 impl State {
     pub fn is_dead(&self, id: &NodeId) -> bool {
-        !self.machines.contains_key(id) || self.fates.get(id).is_some_and(|fate| fate.dead_since.is_some())
+        self.fates.get(id).is_some_and(|fate| fate.dead_since.is_some())
     }
 
     /// Whether we get no answer from it.

@@ -19,16 +19,20 @@ use crate::clock::TokioClock;
 use crate::config::{self, PoolConfig};
 use crate::controller::{self, Eyes, Parts};
 use crate::handle::{Command, PoolHandle};
-use crate::model::{Mode, NodeId, Operation, OperationState, Request, Timestamp, UnexplainedKind};
+use crate::model::{
+    HistoryItem, HistoryKind, Kind, Mode, NodeId, Operation, OperationState, Order, PoolView, Request, StepAction,
+    Timestamp, UnexplainedKind, Verb, Verdict,
+};
+use crate::operate::plan;
 use crate::record::{HistoryQuery, Journal, MemoryJournal};
 use crate::telemetry::Telemetry;
 
 /// When every story begins.
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
-/// Time for all to settle, once the faults have stopped.
-const CALM: Duration = Duration::from_secs(1800);
-/// How often a person restarts it because an operation is blocked, before that counts as never ending.
-const PATIENCE: u32 = 3;
+/// Time for all to settle, once the faults have stopped: whatever was late has come by then.
+const CALM: Duration = Duration::from_secs(1200);
+/// How often a person says how a step came out, before a blocked operation counts as never ending.
+const PATIENCE: u32 = 4;
 const POOL: &str = "p";
 
 /// A seed that was played.
@@ -301,10 +305,34 @@ impl<'a> Stage<'a> {
                 self.world.state().told(format!("a person sets mode {}", mode.as_str()));
                 self.set_mode(mode);
             }
+            Turn::Order(what) => self.order(what),
+            Turn::Tidy { adopt } => self.tidy(adopt),
             Turn::Listing(_) | Turn::StoreSilent(_) | Turn::Slow(_) | Turn::Flight(_) | Turn::Fill(_) => {
                 self.world.changes(&turn);
             }
         }
+    }
+
+    fn view(&self) -> Option<Arc<PoolView>> {
+        self.life.as_ref().map(|life| life.handle.view.load_full())
+    }
+
+    fn order(&self, what: Verb) {
+        let Some(operation) = self.view().and_then(|view| view.operation.as_ref().map(|o| o.id.clone())) else {
+            return;
+        };
+        self.world.state().told(format!("a person orders {what:?}"));
+        self.ask(Command::Order { operation, order: Order { what, who: "a person".into(), reason: None } });
+    }
+
+    fn tidy(&self, adopt: bool) {
+        let Some(view) = self.view() else { return };
+        let lost = self.world.state().laws.lost.iter().next().cloned();
+        let Some(node) = view.unexplained.first().map(|u| u.node.clone()).or(lost) else { return };
+        let kind = if adopt { Kind::Adopt } else { Kind::Reap };
+        self.world.state().told(format!("a person asks for {} of {node}", kind.as_str()));
+        let who = "a person".into();
+        self.ask(Command::Operate(Request { kind, nodes: 1, node: Some(node), reason: None, who, key: None }));
     }
 
     /// The faults have stopped: everything that is open must come to an end, after which nothing new is begun.
@@ -313,27 +341,24 @@ impl<'a> Stage<'a> {
         self.dies_again = None;
         self.world.calms_down();
         self.set_mode(Mode::Active);
+        self.order(Verb::Resume);
         let calm_since = Instant::now();
-        if self.blocked() {
-            self.restart().await;
-        }
+        self.until(calm_since + CALM / 2).await;
+        self.order(Verb::Retry);
         self.until(calm_since + CALM).await;
         self.set_mode(Mode::Stopped);
-        let mut restarts = 0;
+        let mut words = 0;
         while let Some(open) = self.open_operation().await {
             if self.is_broken() {
                 return;
             }
             if open.state == OperationState::Blocked {
-                if restarts >= PATIENCE {
-                    return self.breach(format!(
-                        "{} is still blocked though all has long been well: {}",
-                        open.kind.as_str(),
-                        open.detail
-                    ));
+                if words >= PATIENCE {
+                    let kind = open.kind.as_str();
+                    return self.breach(format!("{kind} is still blocked though all is well: {}", open.detail));
                 }
-                restarts += 1;
-                self.restart().await;
+                words += 1;
+                self.word(&open, words);
             }
             if calm_since.elapsed() > CALM + time_for(&open) {
                 return self.breach(format!("{} never ends: {:?}", open.kind.as_str(), open.current_step()));
@@ -343,9 +368,14 @@ impl<'a> Stage<'a> {
         self.until(Instant::now() + Duration::from_secs(3 * self.cast.interval)).await;
     }
 
-    fn blocked(&self) -> bool {
-        let view = self.life.as_ref().map(|life| life.handle.view.load_full());
-        view.and_then(|view| view.operation.as_ref().map(|o| o.state)) == Some(OperationState::Blocked)
+    /// A person lets it look again; if that does not help, looks at the world and says how the step came out.
+    fn word(&self, open: &Operation, words: u32) {
+        let step = plan::next_step(open).map(|i| &open.steps[i].action);
+        self.order(match step {
+            Some(action) if words > 1 && self.world.has_effect(action) => Verb::Resolve(Verdict::Done),
+            Some(_) if words > 1 => Verb::Resolve(Verdict::Absent),
+            _ => Verb::Retry,
+        });
     }
 
     async fn open_operation(&self) -> Option<Operation> {
@@ -354,7 +384,7 @@ impl<'a> Stage<'a> {
 
     /// Nothing is left lying about that nobody knows of.
     async fn last_accounts(&self) {
-        let Some(view) = self.life.as_ref().map(|life| life.handle.view.load_full()) else { return };
+        let Some(view) = self.view() else { return };
         let told = |id: &NodeId, kind| view.unexplained.iter().any(|u| u.node == *id && u.kind == kind);
         let broken = {
             let state = self.world.state();
@@ -385,8 +415,8 @@ impl<'a> Stage<'a> {
         let rows = self.journal.history(&query).await.unwrap_or_default();
         let mut ended: BTreeMap<String, u32> = BTreeMap::new();
         for row in &rows {
-            if row.kind == crate::model::HistoryKind::Step {
-                let step = &row.detail["step"];
+            let step = &row.detail["step"];
+            if row.kind == HistoryKind::Step && !step.is_null() {
                 let key = format!("{} {}", step["key"], step["state"]);
                 *ended.entry(key).or_default() += 1;
             }
@@ -395,9 +425,8 @@ impl<'a> Stage<'a> {
             self.breach(format!("the end of step {key} is told {times} times"));
         }
         for operation in self.journal.operations(&POOL.into(), usize::MAX, None).await.unwrap_or_default() {
-            let own = |row: &&crate::model::HistoryItem| {
-                row.kind == crate::model::HistoryKind::Operation && row.detail["operation"] == *operation.id.0
-            };
+            let own =
+                |row: &&HistoryItem| row.kind == HistoryKind::Operation && row.detail["operation"] == *operation.id.0;
             let ends = rows.iter().filter(own).filter(|row| row.detail["state"] == operation.state.as_str()).count();
             if ends != 1 {
                 self.breach(format!("the end of {} is told {ends} times", operation.id));
@@ -450,6 +479,22 @@ fn configured(cast: &Cast) -> PoolConfig {
 }
 
 impl World {
+    /// Whether the effect of the step is there, as anyone may see who goes and looks.
+    fn has_effect(&self, action: &StepAction) -> bool {
+        let state = self.state();
+        match action {
+            StepAction::Create { node } => state.machines.contains_key(node),
+            StepAction::Destroy { node } => !state.machines.contains_key(node),
+            StepAction::Join { node } => state.members.contains_key(node),
+            StepAction::Leave { node } | StepAction::Forget { node } | StepAction::Unjoin { node } => {
+                !state.members.contains_key(node)
+            }
+            StepAction::Cordon { node } => state.members.get(node) == Some(&true),
+            StepAction::Uncordon { node } => state.members.get(node) == Some(&false),
+            _ => false,
+        }
+    }
+
     /// What changes for the whole cluster.
     fn changes(&self, turn: &Turn) {
         let mut state = self.state();

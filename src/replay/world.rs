@@ -235,19 +235,60 @@ impl World {
         self.state().full = writes;
     }
 
+    pub fn members(&self) -> Vec<String> {
+        self.state().members.keys().map(ToString::to_string).collect()
+    }
+
     /// A person removes the machine by hand.
     pub fn take_away(&self, n: usize) {
         self.state().remove_machine(&node(n));
     }
 
-    /// The node ends for good, and the machine stays listed.
-    pub fn kill(&self, n: usize) {
-        self.state().die(&node(n));
+    /// A person makes a machine by hand.
+    pub fn put_machine(&self, n: usize) {
+        self.state().make(&node(n), None);
     }
 
-    /// We cannot reach the node; the others can.
-    pub fn cut_off(&self, n: usize) {
-        self.state().fates.entry(node(n)).or_default().cut_off = true;
+    /// A person lets the machine join by hand.
+    pub fn put_member(&self, n: usize) {
+        self.state().members.insert(node(n), false);
+    }
+
+    pub fn cordon_by_hand(&self, n: usize) {
+        self.state().members.insert(node(n), true);
+    }
+
+    /// The node answers no one any more, and the others call it unhealthy; its machine is still listed.
+    pub fn kill(&self, n: usize) {
+        let mut state = self.state();
+        state.die(&node(n));
+        state.fates.entry(node(n)).or_default().is_ill = true;
+    }
+
+    /// The node is back with all that it had.
+    pub fn revive(&self, n: usize) {
+        self.state().fates.remove(&node(n));
+    }
+
+    pub fn is_dead(&self, id: &NodeId) -> bool {
+        self.state().is_dead(id)
+    }
+
+    /// The cluster calls the member unhealthy from now on.
+    pub fn fall_ill(&self, n: usize) {
+        self.state().fates.entry(node(n)).or_default().is_ill = true;
+    }
+
+    /// Whether we can reach the node; the others can all the while.
+    pub fn cut_off(&self, n: usize, is_cut_off: bool) {
+        self.state().fates.entry(node(n)).or_default().cut_off = is_cut_off;
+    }
+
+    /// So many copies of each shard are wanted from now on.
+    pub fn want(&self, replicas: u32) {
+        let mut state = self.state();
+        state.scale.replicas = replicas;
+        state.nature_took();
     }
 
     /// Every copy is on one node.
@@ -273,7 +314,10 @@ impl World {
         if let Some(broken) = state.laws.broken() {
             return Err(broken.to_string());
         }
-        let machines: Vec<_> = state.machines.keys().filter(|id| !state.laws.lost.contains(*id)).collect();
+        // The machine of a dead node stays until a person reaps it.
+        let is_lost =
+            |id: &NodeId| state.laws.lost.contains(id) || state.is_dead(id) && !state.members.contains_key(id);
+        let machines: Vec<_> = state.machines.keys().filter(|id| !is_lost(id)).collect();
         let members: Vec<_> = state.members.keys().collect();
         if state.scale.data && machines != members {
             return Err(format!("machines {machines:?} are not the members {members:?}"));
@@ -377,7 +421,8 @@ impl State {
         let now = Instant::now();
         let noticed = |id: &NodeId| {
             let dead = self.fates.get(id).and_then(|fate| fate.dead_since);
-            dead.is_some_and(|since| now.saturating_duration_since(since) >= NOTICED_AFTER)
+            let is_ill = self.fates.get(id).is_some_and(|fate| fate.is_ill);
+            is_ill || dead.is_some_and(|since| now.saturating_duration_since(since) >= NOTICED_AFTER)
         };
         let member = |(id, cordoned): (&NodeId, &bool)| Member {
             id: id.clone(),

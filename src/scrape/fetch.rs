@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode, Url};
 
+use crate::http::{bearer, root_cause};
 use crate::model::{Answer, Gap};
 
 use super::exposition::Dialect;
-use super::settings::{Authorization, Format, Page};
+use super::settings::{Format, Page};
 
 /// Bytes of a page, unpacked.
 pub(super) const MAX_PAGE: usize = 32 << 20;
@@ -54,7 +55,7 @@ pub(super) async fn fetch(
     };
     // Without the credentials the node is asked all the same: that they cannot be read here is no sign of its health.
     let credentials = match &page.authorization {
-        Some(authorization) => bearer(authorization).await.map(Some),
+        Some(authorization) => bearer(&authorization.credentials_file).await.map(Some),
         None => Ok(None),
     };
     let mut request = client
@@ -66,7 +67,7 @@ pub(super) async fn fetch(
     }
     let response = match tokio::time::timeout_at(deadline, request.send()).await {
         Err(_) => return Fetched::silent(format!("nothing within {} s", timeout.as_secs_f64())),
-        Ok(Err(error)) => return Fetched::silent(chain(&error)),
+        Ok(Err(error)) => return Fetched::silent(root_cause(&error)),
         Ok(Ok(response)) => response,
     };
     if let Err(why) = credentials {
@@ -115,7 +116,9 @@ async fn capped(mut response: Response) -> Result<Vec<u8>, String> {
             }
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => return Ok(bytes),
-            Err(error) => return Err(format!("the page broke off after {} bytes: {}", bytes.len(), chain(&error))),
+            Err(error) => {
+                return Err(format!("the page broke off after {} bytes: {}", bytes.len(), root_cause(&error)));
+            }
         }
     }
 }
@@ -136,29 +139,6 @@ fn url(address: &str, page: &Page) -> Result<Url, String> {
     url.set_query(query);
     url.set_fragment(None);
     Ok(url)
-}
-
-/// The header value; the file is read anew each time, so that a renewed secret is used at once.
-async fn bearer(authorization: &Authorization) -> Result<HeaderValue, String> {
-    let file = authorization.credentials_file.display();
-    let secret = tokio::fs::read_to_string(&authorization.credentials_file)
-        .await
-        .map_err(|error| format!("credentials file {file}: {error}"))?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.trim()))
-        .map_err(|_| format!("credentials file {file}: what it holds cannot stand in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// The error with its causes, without the URL: the node's name stands beside it anyway.
-fn chain(error: &reqwest::Error) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    let mut last = None;
-    while let Some(inner) = cause {
-        last = Some(inner.to_string());
-        cause = inner.source();
-    }
-    last.unwrap_or_else(|| error.to_string())
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::input::{Fields, Query, cut, number, seconds, unknown};
 use super::layers::Call;
 use super::problem::Problem;
 use super::{Server, shape};
-use crate::handle::{Command, PoolHandle, Reply};
+use crate::handle::{Command, PoolHandle};
 use crate::http::{Answer, json as json_answer, typed};
-use crate::model::{Kind, Mode, NodeId, Request, ScalingThresholds};
+use crate::model::{Mode, NodeId, ScalingThresholds};
 
 /// Thresholds that may be written as a duration, too.
 const SECONDS: [&str; 3] = ["scale_up_cooldown", "scale_down_cooldown", "health_check_interval"];
@@ -37,24 +37,21 @@ impl Server {
         Ok(self.status_of(pool))
     }
 
-    /// Without `?pool=` every pool is stopped.
+    /// Without `?pool=` every pool is stopped; `{"halt": true}` pauses their open operations too.
     pub(super) async fn stop(&self, call: &Call) -> Result<Answer, Problem> {
         let mut fields = Fields::read(&call.head.headers, &call.body)?;
         fields.only(&["halt"])?;
         let query = Query::read(call.head.uri.query(), &["pool"])?;
-        if fields.take_flag("halt")? == Some(true) {
-            return Err(Problem::unacceptable(
-                "/halt: pausing the running operation is not available in this version; stop without it lets that operation finish safely",
-            ));
-        }
+        let halt = fields.take_flag("halt")? == Some(true);
         let stopped: Vec<&PoolHandle> = match query.get("pool") {
             Some(_) => vec![self.pool_named(&query)?],
             None => self.pools.values().collect(),
         };
         let mut refused = Vec::new();
         for pool in &stopped {
-            let mode = Mode::Stopped;
-            if let Err(refusal) = pool.ask(Command::SetMode { mode, who: call.who() }).await {
+            let who = call.who();
+            let command = if halt { Command::Halt { who } } else { Command::SetMode { mode: Mode::Stopped, who } };
+            if let Err(refusal) = pool.ask(command).await {
                 refused.push(format!("pool {} was not stopped: {refusal}", pool.pool));
             }
         }
@@ -69,7 +66,7 @@ impl Server {
         }
     }
 
-    fn status_of(&self, pool: &PoolHandle) -> Answer {
+    pub(super) fn status_of(&self, pool: &PoolHandle) -> Answer {
         json_answer(StatusCode::OK, &shape::status(&pool.view.load(), self.clock.now()))
     }
 
@@ -106,47 +103,6 @@ impl Server {
         }
         pool.ask(Command::DropThresholds { name, who: call.who() }).await?;
         Ok(json_answer(StatusCode::OK, &pool.view.load().thresholds))
-    }
-
-    /// A manual scale-up, scale-down or rebalance.
-    pub(super) async fn operate(&self, call: &Call, kind: Kind) -> Result<Answer, Problem> {
-        let pool = self.pool(call)?;
-        let mut fields = Fields::read(&call.head.headers, &call.body)?;
-        let known: &[&str] = if kind == Kind::Rebalance { &["reason"] } else { &["nodes", "node", "reason"] };
-        fields.only(known)?;
-        let nodes = fields.take_count("nodes", 1000)?.unwrap_or(1);
-        let node = fields.take_text("node")?.map(|id| NodeId::new(&id)).transpose();
-        let node = node.map_err(|why| Problem::unacceptable(format!("/node: {why}")))?;
-        if kind == Kind::ScaleDown && nodes != 1 {
-            return Err(Problem::unacceptable(
-                "/nodes: a scale-down takes one node at a time; ask again when it has ended",
-            ));
-        }
-        if kind == Kind::ScaleUp && node.is_some() {
-            return Err(Problem::unacceptable(
-                "/node: names the node to remove, in a scale-down; a new node gets its name here",
-            ));
-        }
-        let request = Request {
-            kind,
-            nodes,
-            node,
-            reason: fields.take_text("reason")?,
-            who: call.who(),
-            key: idempotency_key(&call.head.headers)?,
-        };
-        match pool.ask(Command::Operate(request)).await? {
-            Reply::Operation(operation) => {
-                let location = format!("/autoscaling/operations/{}", operation.id);
-                let body = json!({"operation": shape::operation(&operation, self.clock.now())});
-                let mut answer = json_answer(StatusCode::ACCEPTED, &body);
-                let location = HeaderValue::from_str(&location).expect("an operation id is printable ASCII");
-                answer.headers_mut().insert(header::LOCATION, location);
-                Ok(answer)
-            }
-            // In a pool with nothing to move there is no operation to show.
-            Reply::Done => Ok(json_answer(StatusCode::OK, &json!({"operation": null}))),
-        }
     }
 
     /// `{"for": "2h"}`.
@@ -193,15 +149,4 @@ impl Server {
     fn no_body(&self, call: &Call) -> Result<(), Problem> {
         Fields::read(&call.head.headers, &call.body)?.only(&[])
     }
-}
-
-/// A key that a client sends so that a repeated request starts nothing twice.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let visible = key.as_bytes().iter().all(|b| b.is_ascii_graphic());
-    if keys.next().is_some() || key.is_empty() || key.len() > 255 || !visible {
-        return Err(Problem::malformed("Idempotency-Key: one, of 1 to 255 visible ASCII characters"));
-    }
-    Ok(key.to_str().ok().map(str::to_string))
 }

@@ -7,6 +7,7 @@ mod changes;
 mod input;
 mod layers;
 mod listen;
+mod operations;
 pub(crate) mod plan;
 mod problem;
 mod reads;

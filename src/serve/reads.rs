@@ -15,7 +15,7 @@ use super::routes::Endpoint;
 use super::{Server, shape};
 use crate::handle::PoolHandle;
 use crate::http::{Answer, json as json_answer, typed};
-use crate::model::{Decision, HistoryKind, Kind, Operation, OperationId, PoolName, Timestamp};
+use crate::model::{Decision, HistoryKind, Kind, Operation, OperationId, PoolName, Timestamp, Verb};
 use crate::record::{HistoryQuery, JournalError};
 use crate::telemetry::CONTENT_TYPE;
 
@@ -53,6 +53,14 @@ impl Server {
             Endpoint::Decision => self.decision(&call).await,
             Endpoint::Operations => self.operations(&call).await,
             Endpoint::Operation => self.operation(&call).await,
+            Endpoint::Cancel => self.order(&call, Verb::Cancel).await,
+            Endpoint::Pause => self.order(&call, Verb::Pause).await,
+            Endpoint::Resume => self.order(&call, Verb::Resume).await,
+            Endpoint::Retry => self.order(&call, Verb::Retry).await,
+            Endpoint::Resolve => self.resolve(&call).await,
+            Endpoint::Adopt => self.operate_on(&call, Kind::Adopt).await,
+            Endpoint::Reap => self.operate_on(&call, Kind::Reap).await,
+            Endpoint::ResetBreaker => self.reset_breaker(&call).await,
             Endpoint::Plan => self.plan(&call),
             Endpoint::Targets => self.targets(&call),
         }

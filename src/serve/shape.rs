@@ -3,8 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::{
-    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, StepAction, StepState, ThresholdSource,
-    Timestamp,
+    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, StepState, ThresholdSource, Timestamp,
 };
 
 /// `ScalingMetrics`: what is not known is `null`.
@@ -22,7 +21,7 @@ pub fn metrics(seen: &Observation) -> Value {
         "search_latency": value(Signal::Latency),
         "query_throughput": value(Signal::Throughput),
         "error_rate": value(Signal::ErrorRate),
-        "node_count": seen.nodes.len(),
+        "node_count": seen.node_count(),
         "healthy_nodes": seen.healthy_nodes(),
         "total_vectors": seen.total_vectors,
         "avg_vectors_per_node": seen.avg_vectors_per_node,
@@ -131,8 +130,7 @@ pub fn head(operation: &Operation) -> Value {
 
 /// How long the moving of the remaining bytes takes at the speed so far; `None` before the first is done.
 fn eta_seconds(operation: &Operation, now: Timestamp) -> Option<f64> {
-    let moves =
-        operation.steps.iter().filter(|s| matches!(s.action, StepAction::Move(_)) && s.state != StepState::Waiting);
+    let moves = operation.steps.iter().filter(|s| s.action.copy().is_some() && s.state != StepState::Waiting);
     let began = moves.filter_map(|s| s.started_at).min()?;
     let done = operation.bytes_total.saturating_sub(operation.bytes_left);
     let elapsed = now.since(began).as_secs_f64();

@@ -13,8 +13,8 @@ use super::collector::PoolCollector;
 use super::counters::{Counters, NO_TRIGGER};
 use super::process::ProcessCollector;
 use crate::model::{
-    Action, Answer, Decision, Gap, Kind, NodeSample, Operation, OperationState, PoolName, PoolView, Step, StepState,
-    Timestamp,
+    Action, Answer, Decision, Gap, Kind, NodeSample, Operation, OperationId, OperationState, Order, PoolName, PoolView,
+    Step, StepState, Timestamp,
 };
 use crate::record::JournalError;
 
@@ -159,6 +159,12 @@ impl Telemetry {
         let ended = operation.ended_at.unwrap_or(operation.updated_at).seconds();
         let gauge = self.0.counters.last_operation.with_label_values(&[&*operation.pool, operation.kind.as_str()]);
         gauge.set(gauge.get().max(ended));
+    }
+
+    /// Someone gave an order about an operation, and it was taken.
+    pub fn operation_ordered(&self, pool: &PoolName, operation: &OperationId, order: &Order) {
+        let (what, reason) = (format!("{:?}", order.what).to_lowercase(), order.reason.as_deref().unwrap_or_default());
+        info!(%pool, %operation, order = what, who = order.who, reason, "operation ordered");
     }
 
     /// An operation waits for a person.

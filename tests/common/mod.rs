@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod before;
+pub mod database;
+pub mod double;
+pub mod machines;
 pub mod platform;
 
 use std::fs;
@@ -93,6 +96,32 @@ impl World {
         let mut child = self.child.take().expect("a running controller");
         child.kill().expect("kill -9");
         child.wait().expect("waiting for the killed controller");
+    }
+
+    /// Waits for the end of a controller that a signal was sent to.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("a running controller");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = child.try_wait().expect("waiting for the controller") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the controller did not end within 60 s\n{}", self.logs());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs a second controller on the same storage, which must be refused with the pid of the first.
+    pub async fn refuses_a_second(&self) {
+        let mut second = self.command();
+        second.arg("--web.listen-address=127.0.0.1:0");
+        let output = tokio::task::spawn_blocking(move || second.output().expect("it ends")).await.expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("belongs to another running vecscale (pid {})", self.pid())), "{said}");
     }
 
     /// An orderly stop; returns the exit code.
@@ -205,6 +234,21 @@ impl Drop for World {
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal); // gone already
+    }
+}
+
+/// `kill -9`, and waits until nothing of the process runs any more: for hooks that end a controller at one moment. Who
+/// started it still has to wait for it ([`World::kill`] does).
+pub fn kill_now(pid: u32) {
+    signal(pid, Signal::KILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let runs = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    };
+    while runs() {
+        assert!(Instant::now() < deadline, "{pid} does not die");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::double::{Double, Trap};
 use super::script;
 
 /// What every node's page says.
@@ -67,12 +68,20 @@ impl Platform {
 input=$(cat)
 node=$(printf '%s' "$input" | sed 's/.*"node":"\([^"]*\)".*/\1/')
 case "$node" in ''|*[!A-Za-z0-9._-]*) echo "hostile $node" >> "$DIR/ledger"; exit 20;; esac
+# A trap that lies at this place goes off once.
+trap_at() {
+  mv "$DIR/trap-$what-$1" "$DIR/sprung" 2>/dev/null || return 0
+  read -r signal pid < "$DIR/sprung"
+  kill -s "$signal" "$pid"
+}
 "#;
         let alone = |what: &str| {
             format!(
-                r#"echo "asked {what} $node $VECSCALE_KEY $VECSCALE_FENCE" >> "$DIR/ledger"
+                r#"what={what}
+echo "asked {what} $node $VECSCALE_KEY $VECSCALE_FENCE" >> "$DIR/ledger"
 mkdir "$DIR/running/$node" 2>/dev/null || echo "concurrent {what} $node" >> "$DIR/ledger"
 sleep 0.$((RANDOM_PART % 4 + 1))
+trap_at before_effect
 "#
             )
             .replace("RANDOM_PART", "$$")
@@ -82,9 +91,12 @@ sleep 0.$((RANDOM_PART % 4 + 1))
             &format!(
                 r#"{head}{}code=10
 mkdir "$DIR/nodes/$node" 2>/dev/null && {{ echo "made $node" >> "$DIR/ledger"; code=0; }}
+trap_at after_effect
 sleep 0.1
 rmdir "$DIR/running/$node"
+trap_at before_answer
 printf '{{"id":"%s","address":"http://127.0.0.1:%s"}}' "$node" "$PORT"
+trap_at after_answer
 exit $code
 "#,
                 alone("create")
@@ -95,8 +107,12 @@ exit $code
             &format!(
                 r#"{head}{}code=10
 rmdir "$DIR/nodes/$node" 2>/dev/null && {{ echo "removed $node" >> "$DIR/ledger"; code=0; }}
+trap_at after_effect
 sleep 0.1
 rmdir "$DIR/running/$node"
+trap_at before_answer
+echo '{{}}'
+trap_at after_answer
 exit $code
 "#,
                 alone("destroy")
@@ -165,17 +181,35 @@ pools:
 
     /// How often each node was really made, and really removed.
     pub fn effects(&self, what: &str) -> BTreeMap<String, u32> {
-        let mut effects = BTreeMap::new();
-        for line in self.ledger() {
-            if let Some(node) = line.strip_prefix(what).and_then(|rest| rest.strip_prefix(' ')) {
-                *effects.entry(node.to_string()).or_default() += 1;
-            }
-        }
-        effects
+        Double::effects(self, what)
     }
 }
 
-async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
+impl Double for Platform {
+    fn config(&self, thresholds: &str) -> String {
+        Platform::config(self, thresholds)
+    }
+
+    fn set(&self, trap: &Trap) {
+        let at = self.dir.join(format!("trap-{}-{}", trap.call, trap.place.as_str()));
+        let _ = fs::remove_file(self.dir.join("sprung")); // of the trap before
+        fs::write(at, format!("{} {}\n", trap.signal.as_str(), trap.pid)).expect("a trap");
+    }
+
+    fn is_sprung(&self) -> bool {
+        self.dir.join("sprung").exists()
+    }
+
+    fn nodes(&self) -> BTreeSet<String> {
+        Platform::nodes(self)
+    }
+
+    fn ledger(&self) -> Vec<String> {
+        Platform::ledger(self)
+    }
+}
+
+pub(super) async fn answer(listener: TcpListener, load: Arc<Mutex<Load>>, behaviour: Arc<Mutex<Page>>) {
     let began = Instant::now();
     let mut searches = (0.0, began);
     let mut kept_waiting = Vec::new();

@@ -1,5 +1,6 @@
 //! Stories of the built-in vector node and its driver: nodes in this process, everything over HTTP.
 
+mod replacing;
 mod world;
 
 use std::collections::BTreeMap;
@@ -152,6 +153,24 @@ async fn a_killed_replica_is_taken_out_and_filled_again_when_it_returns() {
     world.kill("a").await;
     all_there(&client, &acknowledged).await;
     assert_eq!(client.count("c").await.unwrap(), whole.vectors);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_does_not_make_searches_fail() {
+    let mut world = World::of(&["a", "b", "c"]).await;
+    let _store = world.driver(1).await;
+    let client = world.client();
+    client.create_collection("c", 4, 6, 2).await.unwrap();
+    client.upsert("c", &(0..100).map(|n| (n, vector(n, 0))).collect::<Vec<_>>()).await.unwrap();
+    world.kill("b").await;
+    // It takes connections and says nothing, as a node does whose disk or process hangs.
+    let address = world.address("b");
+    let hung = std::net::TcpListener::bind(address.trim_start_matches("http://")).unwrap();
+    client.set_nodes(["a", "c"].map(|name| world.address(name)));
+    for _ in 0..3 {
+        assert_eq!(client.search("c", &vector(7, 0), 5).await.expect("the other copies answer").len(), 5);
+    }
+    drop(hung);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

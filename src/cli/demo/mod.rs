@@ -3,12 +3,13 @@
 mod load;
 mod view;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use crate::app::{App, Options};
+use crate::cli::temp::TempDir;
 use crate::config;
 use crate::handle::PoolHandle;
 use crate::model::{Kind, NodeState, Operation, OperationState, Signal};
@@ -34,7 +35,7 @@ const FALL: f64 = 0.2;
 /// # Errors
 /// When a phase does not come about, or a vector is missing at the end.
 pub async fn run() -> anyhow::Result<()> {
-    let storage = TempDir::new()?;
+    let storage = TempDir::new("demo")?;
     let app = App::start(Options {
         config: config::parse(CONFIG, "demo", Path::new("."))?,
         config_file: None,
@@ -198,22 +199,5 @@ impl Stage {
             bail!("{} vectors are missing", written - found.min(counted));
         }
         Ok(())
-    }
-}
-
-/// A directory that goes with the demo.
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new() -> anyhow::Result<TempDir> {
-        let path = std::env::temp_dir().join(format!("vecscale-demo-{}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(TempDir(path))
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // a second try would fare no better
     }
 }

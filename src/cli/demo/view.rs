@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::model::{Action, Decision, NodeSeen, Operation, OperationState, PoolView, Signal, StepAction, StepState};
+use crate::operate::plan;
 use crate::units;
 
 /// Lines of the past that stay on a live terminal.
@@ -137,11 +138,7 @@ pub fn ended_line(operation: &Operation) -> String {
 
 /// Shards and bytes that an operation moved.
 pub fn moved(operation: &Operation) -> (u64, u64) {
-    let moves = operation.steps.iter().filter(|s| s.state == StepState::Done).filter_map(|s| match &s.action {
-        StepAction::Move(m) => Some(m.bytes),
-        _ => None,
-    });
-    moves.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes))
+    plan::moved(operation).fold((0, 0), |(n, sum), copy| (n + 1, sum + copy.bytes))
 }
 
 fn picture(view: &PoolView, load: &str, past: &VecDeque<String>) -> Vec<String> {

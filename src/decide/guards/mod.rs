@@ -97,7 +97,7 @@ pub const TABLE: [Row; 24] = [
     row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
     row!(Settling,           ALL,     Blocks, Passes, Passes, pace::settling, "the pool settles by itself"),
-    row!(BreakerOpen,        CHANGES,   Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail; half an hour after the last failure one attempt is let through"),
+    row!(BreakerOpen,        CHANGES,   Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail, then reset the breaker; half an hour after the last failure one attempt is let through"),
     row!(BackingOff,         CHANGES,   Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),
     row!(PartitionSuspected, ALL,     Blocks, Blocks, UpWithReason, evidence::partition_suspected, "the nodes answer again; look at the network between vecscale and them"),
     row!(MissingData,        DOWN,    NotUp,  Passes, NotUp,  evidence::missing_data, "every configured signal has a fresh reading"),

@@ -103,7 +103,8 @@ pub fn backing_off(case: &Case) -> Option<Held> {
 pub fn operation_running(case: &Case) -> Option<Held> {
     let look = case.look;
     if let Some(operation) = look.now.open_operation() {
-        let (kind, id, state) = (operation.kind.as_str(), &operation.id, operation.state.as_str());
+        let state = if operation.paused { "paused" } else { operation.state.as_str() };
+        let (kind, id) = (operation.kind.as_str(), &operation.id);
         let cancelled = case.wish.request.is_none() && cancellable_for(case.wish.kind, operation);
         let then = if cancelled { "; it is to be cancelled in favour of this" } else { "" };
         return Held::because(format!("{kind} {id} is {state}{then}"));
@@ -129,5 +130,7 @@ pub fn cancellable_for(wanted: Kind, operation: &Operation) -> bool {
     matches!(wanted, Kind::ScaleUp | Kind::Replace)
         && stoppable
         && operation.state == OperationState::Running
+        // A person's pause stands.
+        && !operation.paused
         && operation.cancel.is_none()
 }

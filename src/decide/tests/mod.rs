@@ -6,6 +6,7 @@ mod memory;
 mod observing;
 mod people;
 mod properties;
+mod reaping;
 mod replacing;
 mod up;
 

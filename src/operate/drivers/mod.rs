@@ -1,11 +1,15 @@
 //! The hands: a *provider* makes and destroys nodes, a *datastore* knows shards and moves them. Every call may come
 //! twice with the same key, so a driver looks before it acts. An error is "unknown", never "empty".
 
+pub mod conformance;
+pub mod http;
 pub mod none;
 pub mod process;
 pub mod script;
+pub mod script_store;
 mod settings;
 pub mod vectornode;
+mod written;
 
 use std::time::Duration;
 

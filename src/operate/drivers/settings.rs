@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::Victim;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +13,7 @@ pub enum ProviderSettings {
     /// Local processes of the built-in vector node.
     Process(ProcessSettings),
     Script(ScriptSettings),
+    Http(HttpSettings),
     /// Nodes come and go by other hands.
     None,
 }
@@ -56,11 +59,49 @@ impl ScriptSettings {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(900);
 }
 
+/// An API of the user's that makes and destroys nodes. It is of one pool: nothing but `base` tells pools apart in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    /// `http(s)://host[:port][/path]`, without user, query and fragment.
+    pub base: Url,
+    pub timeout: Duration,
+    pub victim: Victim,
+    /// Sent as `Authorization: Bearer`; the file is read anew for each call.
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl HttpSettings {
+    /// The longest a creation may take, unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = ScriptSettings::DEFAULT_TIMEOUT;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreSettings {
     Vectornode,
+    Script(Box<ScriptStoreSettings>),
     /// The nodes hold no data.
     None,
+}
+
+/// Scripts of the user's that tell of a cluster and change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptStoreSettings {
+    pub inventory: Vec<String>,
+    pub start_move: Vec<String>,
+    pub replicate: Vec<String>,
+    pub cancel: Vec<String>,
+    pub cordon: Vec<String>,
+    pub uncordon: Vec<String>,
+    pub forget: Vec<String>,
+    /// The longest a script may take that changes something: it starts work, and does not wait for its end.
+    pub timeout: Duration,
+    /// Added to the cleared environment.
+    pub env: BTreeMap<String, String>,
+}
+
+impl ScriptStoreSettings {
+    /// Unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 }
 
 /// Where drivers keep their files, below the storage path.

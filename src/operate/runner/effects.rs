@@ -51,7 +51,9 @@ impl Run {
     /// left from before (a crash, a lost answer) is looked at first, never applied first.
     pub(super) async fn enact(&mut self, i: usize) -> Result<Outcome, Halt> {
         let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;
-        let mut clean = !in_doubt;
+        // Attempted, and put back because a person said that it had no effect: that stands where the world says nothing.
+        let mut said_absent = !in_doubt && self.operation.steps[i].attempts > 0;
+        let mut clean = !in_doubt && !said_absent;
         let mut why = "it did not happen".to_string();
         // Counted from this start: after a crash or a block there is always one more, with the same key.
         let mut tries = 0;
@@ -61,24 +63,35 @@ impl Run {
                 StepAction::Destroy { .. } => self.operation.kind == Kind::Reap,
                 _ => false,
             };
-            let look_first = in_doubt || may_be_moot;
+            let look_first = in_doubt || may_be_moot || said_absent;
             if look_first {
                 match self.look_until_known(i).await? {
                     Look::Done(output) if in_doubt => return Ok(Outcome::Done(output)),
+                    Look::Done(output) if said_absent => {
+                        self.begin_step(i).await?;
+                        return Ok(Outcome::Done(output));
+                    }
+                    Look::Unknown(_) if said_absent => {}
                     Look::Done(_) => return Ok(Outcome::Moot("it is so already".into())),
                     Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
                     Look::NotDone => {}
                 }
             }
+            said_absent = false;
             if tries >= self.attempts() {
                 return self.give_up(i, clean, why).await;
             }
             self.until_allowed().await?;
+            if self.cancelled() {
+                return Ok(Outcome::Cancelled);
+            }
             if let Err(no) = self.may_act(i).await? {
                 return self.give_up(i, clean, no).await;
             }
+            if !self.begin_effect(i).await? {
+                continue;
+            }
             tries += 1;
-            self.begin_step(i).await?;
             match self.ask(i).await? {
                 Effect::Done(output) => return self.confirmed(i, output).await,
                 Effect::NoEffect(said) => {
@@ -234,6 +247,14 @@ impl Run {
         made.or_else(|| self.found()?.machine).filter(|machine: &Machine| &machine.id == node)
     }
 
+    /// Where a node is: as the journal has it, else (a person said that it was made) as the provider lists it.
+    pub(super) async fn located(&self, node: &NodeId) -> Result<Machine, String> {
+        match self.machine(node) {
+            Some(machine) => Ok(machine),
+            None => self.listed(node).await.map_err(|e| e.0)?.ok_or(format!("the provider does not list {node}")),
+        }
+    }
+
     async fn apply(&self, i: usize) -> Effect<Option<Value>> {
         let step = &self.operation.steps[i];
         let call = self.call(i);
@@ -251,9 +272,9 @@ impl Run {
                 Ok(machine) => provider.destroy(&call, &machine).await,
                 Err(why) => Effect::NoEffect(why),
             },
-            StepAction::Join { node } => match self.machine(node) {
-                Some(machine) => store.join(&call, &machine).await,
-                None => Effect::NoEffect(format!("the journal does not know where {node} is")),
+            StepAction::Join { node } => match self.located(node).await {
+                Ok(machine) => store.join(&call, &machine).await,
+                Err(why) => Effect::NoEffect(why),
             },
             StepAction::Cordon { node } => store.cordon(&call, node).await,
             StepAction::Uncordon { node } => store.uncordon(&call, node).await,
@@ -407,6 +428,9 @@ impl Run {
                     found.machine = Some(machine.clone());
                 }
                 Kind::Reap => {
+                    if seen.as_ref().and_then(|seen| seen.member(node)).is_some_and(|member| member.healthy) {
+                        return Ok(Err(format!("{node} is a healthy member now")));
+                    }
                     found.machine = machine.cloned();
                     found.baseline = seen.as_ref().map(|seen| Baseline::of(seen, node));
                 }

@@ -5,17 +5,37 @@ use serde_json::{Value, json};
 use super::Report;
 use super::work::{Halt, Outcome, Run};
 use crate::model::{HistoryKind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
+use crate::operate::orders;
 use crate::record::{Entry, JournalError};
 
 impl Run {
     /// Writes the intent: no effect without it. Each attempt is one.
     pub(super) async fn begin_step(&mut self, i: usize) -> Result<(), Halt> {
+        self.intend(i);
+        self.write(Some(i), None).await
+    }
+
+    /// The same before an effect: `false`, and nothing is written, when it was meanwhile forbidden, paused or cancelled.
+    pub(super) async fn begin_effect(&mut self, i: usize) -> Result<bool, Halt> {
+        let before = self.operation.steps[i].clone();
+        self.intend(i);
+        let begun = self.write_if(Some(i), None, Run::may_go_on).await?;
+        if !begun {
+            self.operation.steps[i] = before;
+        }
+        Ok(begun)
+    }
+
+    fn intend(&mut self, i: usize) {
         let now = self.hands.clock.now();
         let step = &mut self.operation.steps[i];
         advance(step, StepEvent::Begun);
         step.attempts += 1;
         step.started_at.get_or_insert(now);
-        self.write(Some(i), None).await
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.operation.paused && !self.cancelled() && !self.standing.forbidden()
     }
 
     /// Writes how the step ended; an effect has its one audit row in the same transaction.
@@ -54,14 +74,9 @@ impl Run {
 
     pub(super) async fn block(&mut self, step: &str, why: &str) -> Result<(), Halt> {
         self.operation.state = OperationState::Blocked;
-        self.operation.detail = format!(
-            "{step}: {why}\n    hint: nothing more is done until someone has looked; put it right by hand, then \
-             restart vecscale: it looks again and goes on"
-        );
+        self.operation.detail = orders::blocked(&self.operation, &format!("{step}: {why}"));
         let entry = operation_entry(&self.operation, "is blocked", &format!("{step}: {why}"));
-        self.write(None, Some(entry)).await?;
-        self.report(Report::Blocked { operation: Box::new(self.operation.clone()) });
-        Ok(())
+        self.write(None, Some(entry)).await
     }
 
     pub(super) async fn finish(&mut self, state: OperationState, detail: String) -> Result<(), Halt> {
@@ -78,28 +93,77 @@ impl Run {
         self.operation.ended_at = Some(now);
         self.operation.detail = detail;
         let entry = operation_entry(&self.operation, state.as_str(), &self.operation.detail);
-        self.write(None, Some(entry)).await?;
-        self.report(Report::Ended { operation: Box::new(self.operation.clone()) });
-        Ok(())
+        self.write(None, Some(entry)).await
     }
 
     /// Nothing goes on before this is on disk: a journal that takes no writes holds the operation where it is.
     pub(super) async fn write(&mut self, step: Option<usize>, entry: Option<Entry>) -> Result<(), Halt> {
+        self.write_if(step, entry, |_| true).await.map(|_| ())
+    }
+
+    /// Writes if `may` still says so after the orders of people were heard; between that and the write none can come.
+    async fn write_if(
+        &mut self,
+        step: Option<usize>,
+        entry: Option<Entry>,
+        may: fn(&Run) -> bool,
+    ) -> Result<bool, Halt> {
         self.operation.updated_at = self.hands.clock.now();
+        let row = self.row.clone();
         loop {
-            let step = step.map(|i| &self.operation.steps[i]);
-            match self.hands.journal.update(&self.operation, step, entry.clone()).await {
-                Ok(()) => break,
+            let mut row = row.lock().await;
+            self.heed(&row);
+            if !may(self) {
+                return Ok(false);
+            }
+            let changed = step.map(|i| &self.operation.steps[i]);
+            match self.hands.journal.update(&self.operation, changed, entry.clone()).await {
+                Ok(()) => {
+                    row.clone_from(&self.operation);
+                    // Told under the lock: what is told first was written first.
+                    self.tell(step);
+                    return Ok(true);
+                }
                 Err(JournalError::Fenced { .. }) => return Err(Halt::Fenced),
                 Err(error) => self.report(Report::JournalTrouble { error }),
             }
+            drop(row);
             self.unless_stopped(tokio::time::sleep(self.pace.probe)).await?;
         }
-        if let Some(i) = step {
-            let step = Box::new(self.operation.steps[i].clone());
-            self.report(Report::Step { operation: Box::new(self.operation.clone()), step });
-        }
-        Ok(())
+    }
+
+    fn tell(&self, step: Option<usize>) {
+        let operation = Box::new(self.operation.clone());
+        self.report(match (step, self.operation.state) {
+            (Some(i), _) => Report::Step { operation, step: Box::new(self.operation.steps[i].clone()) },
+            (None, OperationState::Blocked) => Report::Blocked { operation },
+            (None, state) if state.is_final() => Report::Ended { operation },
+            (None, _) => Report::Progress { operation },
+        });
+    }
+
+    /// Tells of work done and left, which is not written by itself.
+    pub(super) async fn progress(&mut self) {
+        self.operation.last_progress_at = self.hands.clock.now();
+        let row = self.row.clone();
+        let row = row.lock().await;
+        self.heed(&row);
+        self.report(Report::Progress { operation: Box::new(self.operation.clone()) });
+    }
+
+    /// Hears what people have ordered meanwhile.
+    pub(super) async fn hear(&mut self) {
+        let row = self.row.clone();
+        let row = row.lock().await;
+        self.heed(&row);
+    }
+
+    /// Takes over from the row what only orders change.
+    fn heed(&mut self, row: &Operation) {
+        let over = self.operation.state.is_final();
+        self.operation.paused_by = row.paused_by.clone().filter(|_| !over);
+        self.operation.paused = row.paused && !over;
+        self.operation.cancel.clone_from(&row.cancel);
     }
 
     pub(super) fn report(&self, report: Report) {

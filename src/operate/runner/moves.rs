@@ -2,8 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::Report;
-use super::work::{Halt, Outcome, Run, is_copy};
+use super::work::{Halt, Outcome, Run};
 use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect};
 use crate::operate::plan::{self, add_step};
@@ -49,7 +48,7 @@ impl Run {
         let mut trouble = "the shards in transfer do not arrive".to_string();
         loop {
             // A copy that was under way when the controller ended comes first.
-            if let Some(open) = self.next_step(|_, step| is_copy(&step.action)) {
+            if let Some(open) = self.open_copy() {
                 match self.relocate(open).await? {
                     Outcome::Failed(why) => return self.fail_step(i, why).await,
                     Outcome::Blocked(why) => return Ok(Outcome::Blocked(why)),
@@ -117,8 +116,12 @@ impl Run {
         plan::moved(&self.operation).map(|m| (m.shard.clone(), m.to.clone())).collect()
     }
 
+    fn open_copy(&self) -> Option<usize> {
+        self.operation.steps.iter().position(|step| step.action.copy().is_some() && step.state.is_open())
+    }
+
     fn last_move(&self) -> Option<usize> {
-        self.operation.steps.iter().rposition(|step| is_copy(&step.action))
+        self.operation.steps.iter().rposition(|step| step.action.copy().is_some())
     }
 
     /// Brings the numbers of work done and left up to date with a new plan.
@@ -132,8 +135,7 @@ impl Run {
 
     /// One relocation, up to three attempts; the step is ended when this returns, unless the work was halted.
     async fn relocate(&mut self, i: usize) -> Result<Outcome, Halt> {
-        let (StepAction::Move(relocation) | StepAction::Replicate(relocation)) = self.operation.steps[i].action.clone()
-        else {
+        let Some(relocation) = self.operation.steps[i].action.copy().cloned() else {
             return Ok(Outcome::Blocked("not a copy of a shard".into()));
         };
         let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;
@@ -145,8 +147,13 @@ impl Run {
                     return self.fail_step(i, why).await;
                 }
                 self.until_allowed().await?;
+                if self.cancelled() {
+                    return self.called_away(i).await;
+                }
+                if !self.begin_effect(i).await? {
+                    continue;
+                }
                 tries += 1;
-                self.begin_step(i).await?;
                 let call = self.call(i);
                 let asked = tokio::time::timeout(self.pace.deadlines.call, self.start(i, &call, &relocation));
                 // Done, under way or unknown: the cluster itself will tell.
@@ -168,6 +175,14 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Cancelled between two attempts: this shard stays where it is.
+    async fn called_away(&mut self, i: usize) -> Result<Outcome, Halt> {
+        if self.operation.steps[i].state != StepState::Waiting {
+            self.end_step(i, StepEvent::Dropped, None, Some("cancelled".into())).await?;
+        }
+        Ok(Outcome::Cancelled)
     }
 
     async fn start(&self, i: usize, call: &Call, copy: &Move) -> Effect<()> {
@@ -196,7 +211,7 @@ impl Run {
                     if bytes > most {
                         (most, progress_at) = (bytes, Instant::now());
                         self.operation.bytes_left = before.saturating_sub(bytes);
-                        self.progress();
+                        self.progress().await;
                     }
                     format!("no progress for {} s", stuck.as_secs())
                 }
@@ -223,7 +238,7 @@ impl Run {
         let operation = &mut self.operation;
         operation.shards_left = operation.shards_left.saturating_sub(1);
         operation.bytes_left = operation.bytes_total.saturating_sub(done);
-        self.progress();
+        self.progress().await;
         self.end_step(i, StepEvent::Succeeded, None, None).await?;
         Ok(Outcome::Done(None))
     }
@@ -237,10 +252,5 @@ impl Run {
             tracing::warn!(shard = %relocation.shard, why, "a relocation could not be called off");
         }
         self.rest(self.pace.probe).await
-    }
-
-    fn progress(&mut self) {
-        self.operation.last_progress_at = self.hands.clock.now();
-        self.report(Report::Progress { operation: Box::new(self.operation.clone()) });
     }
 }

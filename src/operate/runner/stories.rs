@@ -11,12 +11,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ledger::operation_entry;
-use super::{Hands, Operator, Pace, Report, Standing};
+use super::{Hands, NotTaken, Operator, Pace, Report, Standing};
 use crate::clock::TokioClock;
 use crate::model::*;
 use crate::operate::plan::{self, Planning, plan};
 use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
 use crate::replay::{Fault, Mortal, World, node};
+
+mod orders;
+mod people;
+mod replacing;
 
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -110,6 +114,14 @@ impl Story {
                 _ => {}
             }
         }
+    }
+
+    async fn order(&mut self, what: Verb) -> Result<(), String> {
+        let order = Order { what, who: "someone".into(), reason: Some("why not".into()) };
+        self.operator.order(&OperationId("op".into()), &order).await.map_err(|not| match not {
+            NotTaken::No(why) => why,
+            other => panic!("{other:?}"),
+        })
     }
 
     async fn audit(&self, kind: HistoryKind) -> Vec<String> {
@@ -272,7 +284,7 @@ async fn what_stays_unknown_is_blocked_and_looked_at_again_by_the_next_start() {
         story.begin(action).await;
         let blocked = story.end().await;
         assert_eq!(blocked.state, OperationState::Blocked, "{call}: {}", blocked.detail);
-        assert!(blocked.detail.contains("restart vecscale"), "{}", blocked.detail);
+        assert!(blocked.detail.contains("resolve --as done"), "{}", blocked.detail);
         assert!(!blocked.state.is_final() && story.operator.running().is_none());
     }
     let mut story = four();
@@ -315,7 +327,7 @@ async fn nothing_leaves_without_proof() {
     // The victim does not answer; a survivor does not answer.
     for silent in [3, 1] {
         let mut story = four();
-        story.world.cut_off(silent);
+        story.world.cut_off(silent, true);
         story.begin(down()).await;
         let ended = story.end().await;
         assert_eq!(ended.state, OperationState::Failed, "n{silent}: {}", ended.detail);
@@ -355,9 +367,9 @@ async fn a_cancel_stops_after_the_transfer_in_flight() {
     let mut story = four();
     story.begin(down()).await;
     story.step_seen("move", StepState::Intent).await;
-    assert!(story.operator.cancel("load rises"));
+    story.order(Verb::Cancel).await.expect("it can be cancelled");
     let ended = story.end().await;
-    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Cancelled, "cancelled: load rises"));
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Cancelled, "cancelled by someone: why not"));
     assert_eq!(plan::moved(&ended).count(), 1, "the shard in flight arrives and stays");
     assert_eq!(story.world.cordoned(), 0);
     story.told().await;
@@ -365,7 +377,7 @@ async fn a_cancel_stops_after_the_transfer_in_flight() {
     let mut story = Story::new();
     story.begin(up()).await;
     story.step_seen("join", StepState::Intent).await;
-    story.operator.cancel("enough");
+    story.order(Verb::Cancel).await.expect("it can be cancelled");
     assert_eq!(story.end().await.state, OperationState::Cancelled);
     assert_eq!(story.world.machines().len(), 3, "before the first shard it is undone");
     story.told().await;
@@ -373,7 +385,7 @@ async fn a_cancel_stops_after_the_transfer_in_flight() {
     let mut story = Story::of(World::new(2, SHARDS, 1));
     story.begin(up()).await;
     story.step_seen("move", StepState::Intent).await;
-    story.operator.cancel("enough");
+    story.order(Verb::Cancel).await.expect("it can be cancelled");
     assert_eq!(story.end().await.state, OperationState::Partial);
     assert_eq!(story.world.machines().len(), 3, "after it the node stays");
     story.told().await;
@@ -381,7 +393,8 @@ async fn a_cancel_stops_after_the_transfer_in_flight() {
     let mut story = four();
     story.begin(down()).await;
     story.step_seen("leave", StepState::Done).await;
-    story.operator.cancel("too late");
+    let no = story.order(Verb::Cancel).await.expect_err("it has left");
+    assert!(no.contains("point of no return") && no.contains("pause"), "{no}");
     assert_eq!(story.end().await.state, OperationState::Succeeded);
 }
 
@@ -517,7 +530,7 @@ async fn a_drain_goes_on_over_restarts_with_the_journal_on_disk() {
         match journal.open_operation(&"p".into()).await.expect("readable") {
             None if start == 1 => operator.begin(planned(down()), None).await.expect("a new operation"),
             None => break,
-            Some(open) => operator.resume(open),
+            Some(open) => drop(operator.resume(open)),
         }
         // Each start lives for three reports, then is gone without a word.
         for _ in 0..3 {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::effects::Found;
-use super::{Hands, Orders, Pace, Report, Standing};
-use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
+use super::{Hands, Pace, Report, Row, Standing};
+use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent};
 use crate::operate::drivers::Unanswered;
 use crate::operate::plan;
 use crate::operate::proof::{self, Baseline, NotProven, ProofOfCopies, ProofOfEmpty};
@@ -44,7 +45,8 @@ pub(super) struct Run {
     pub(super) pace: Pace,
     pub(super) standing: Arc<dyn Standing>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
-    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) row: Row,
+    pub(super) stop: CancellationToken,
     pub(super) operation: Operation,
     /// The last proof and when it was made; never read back from the journal.
     pub(super) proof: Option<(Proof, Instant)>,
@@ -68,10 +70,6 @@ impl Run {
     }
 
     async fn work(&mut self) -> Result<(), Halt> {
-        if self.operation.state == OperationState::Blocked {
-            let undoing = self.operation.steps.iter().any(|step| self.is_undo(step));
-            self.operation.state = if undoing { OperationState::Undoing } else { OperationState::Running };
-        }
         loop {
             match self.operation.state {
                 OperationState::Running => self.forward().await?,
@@ -84,11 +82,10 @@ impl Run {
     /// The next step, or the end.
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
-        self.note_cancel().await?;
-        let Some(i) = self.next_step(|_, step| !is_copy(&step.action)) else {
+        let Some(i) = plan::next_step(&self.operation) else {
             return self.finish(OperationState::Succeeded, self.summary()).await;
         };
-        if self.cancelled() {
+        if self.cancelled() && !self.is_copying(i) {
             return self.take_back().await;
         }
         let (name, outcome) = (self.named(i), self.step(i).await?);
@@ -127,8 +124,8 @@ impl Run {
 
     /// The operation cannot go on: undo it, or keep what there is.
     async fn take_back(&mut self) -> Result<(), Halt> {
-        if let Some(reason) = self.operation.cancel.clone() {
-            self.operation.detail = format!("cancelled: {reason}");
+        if let Some(by) = &self.operation.cancel {
+            self.operation.detail = format!("cancelled by {by}");
         }
         let detail = self.operation.detail.clone();
         if !plan::can_undo(&self.operation) {
@@ -149,7 +146,7 @@ impl Run {
                 plan::add_step(&mut self.operation, action, &self.pace.deadlines, None);
             }
         }
-        let Some(i) = self.next_step(|run, step| run.is_undo(step)) else {
+        let Some(i) = plan::next_step(&self.operation) else {
             let ended = match self.operation.cancel {
                 Some(_) => OperationState::Cancelled,
                 None => OperationState::Failed,
@@ -190,17 +187,13 @@ impl Run {
         })
     }
 
-    fn is_undo(&self, step: &Step) -> bool {
-        match step.action {
-            StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
-            StepAction::Destroy { .. } => matches!(self.operation.kind, Kind::ScaleUp | Kind::Replace),
-            _ => false,
-        }
-    }
-
-    pub(super) fn next_step(&self, wanted: impl Fn(&Run, &Step) -> bool) -> Option<usize> {
-        let open = |step: &Step| matches!(step.state, StepState::Waiting | StepState::Intent | StepState::Unknown);
-        self.operation.steps.iter().position(|step| open(step) && wanted(self, step))
+    /// Whether a transfer within step `i` was begun and is not known to have ended, as after a crash: it comes first.
+    fn is_copying(&self, i: usize) -> bool {
+        let spreads = |action: &StepAction| {
+            matches!(action, StepAction::Rebalance | StepAction::Drain { .. } | StepAction::Restore { .. })
+        };
+        let begun = |step: &Step| step.action.copy().is_some() && step.state.is_in_doubt();
+        spreads(&self.operation.steps[i].action) && self.operation.steps.iter().any(begun)
     }
 
     // ---- the steps that read and wait; those that act are in `effects`, the moves in `moves`
@@ -240,8 +233,9 @@ impl Run {
     async fn good_probe(&self, node: &NodeId) -> Result<(), String> {
         let store = &self.hands.datastore;
         let machine = if store.holds_data() { None } else { self.listed(node).await.map_err(|e| e.0)? };
-        let Some(machine) = machine.or_else(|| self.machine(node)) else {
-            return Err(format!("the provider does not list {node}"));
+        let machine = match machine {
+            Some(machine) => machine,
+            None => self.located(node).await?,
         };
         if store.holds_data() {
             let seen = store.inventory(None).await.map_err(|e| e.0)?;
@@ -327,18 +321,18 @@ impl Run {
     }
 
     pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
-        let mut orders = self.orders.clone();
         tokio::select! {
             biased;
-            _ = orders.wait_for(|orders| orders.stop) => Err(Halt::Stopped),
+            () = self.stop.cancelled() => Err(Halt::Stopped),
             done = work => Ok(done),
         }
     }
 
-    /// Waits, and hears whether the operation was cancelled meanwhile.
+    /// Waits, and hears what was ordered meanwhile.
     pub(super) async fn rest(&mut self, time: Duration) -> Result<(), Halt> {
         self.unless_stopped(tokio::time::sleep(time)).await?;
-        self.note_cancel().await
+        self.hear().await;
+        Ok(())
     }
 
     /// Waits while everything is forbidden, or a person has paused the operation.
@@ -346,38 +340,11 @@ impl Run {
         if self.standing.forbidden() {
             tracing::warn!(operation = %self.operation.id, "a STOP file lies in the storage path: the operation waits");
         }
-        loop {
-            self.note_pause().await?;
-            if !self.operation.paused && !self.standing.forbidden() {
-                return Ok(());
-            }
+        self.hear().await;
+        while self.operation.paused || self.standing.forbidden() {
             self.rest(self.pace.probe).await?;
         }
-    }
-
-    async fn note_pause(&mut self) -> Result<(), Halt> {
-        let paused = self.orders.borrow().paused;
-        if paused != self.operation.paused {
-            self.operation.paused = paused;
-            self.write(None, None).await?;
-            self.report(Report::Progress { operation: Box::new(self.operation.clone()) });
-        }
         Ok(())
-    }
-
-    async fn note_cancel(&mut self) -> Result<(), Halt> {
-        let Some(reason) = self.orders.borrow().cancel.clone() else { return Ok(()) };
-        let is_new = self.operation.state == OperationState::Running && self.operation.cancel.is_none();
-        if is_new && self.can_cancel() {
-            self.operation.cancel = Some(reason);
-            self.write(None, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Past leaving the cluster, or with only the quiet at the end to come, there is nothing left to cancel.
-    fn can_cancel(&self) -> bool {
-        plan::can_cancel(&self.operation).is_ok()
     }
 
     pub(super) fn cancelled(&self) -> bool {
@@ -389,24 +356,7 @@ impl Run {
     }
 
     pub(super) fn named(&self, i: usize) -> String {
-        let step = &self.operation.steps[i].action;
-        match step {
-            StepAction::Create { node }
-            | StepAction::Join { node }
-            | StepAction::Cordon { node }
-            | StepAction::Drain { node }
-            | StepAction::Restore { node }
-            | StepAction::Prove { node }
-            | StepAction::Leave { node }
-            | StepAction::Forget { node }
-            | StepAction::Destroy { node }
-            | StepAction::Uncordon { node }
-            | StepAction::Unjoin { node } => format!("{} {node}", step.name()),
-            StepAction::Move(m) | StepAction::Replicate(m) => {
-                format!("{} {} from {} to {}", step.name(), m.shard, m.from, m.to)
-            }
-            StepAction::Validate | StepAction::Rebalance | StepAction::Settle => step.name().to_string(),
-        }
+        self.operation.steps[i].action.to_string()
     }
 
     /// What the first step found; what later steps hold the world against.
@@ -430,9 +380,4 @@ impl Run {
             Kind::Reap => format!("reaped {nodes}"),
         }
     }
-}
-
-/// One shard on its way: a step within another.
-pub(super) fn is_copy(action: &StepAction) -> bool {
-    matches!(action, StepAction::Move(_) | StepAction::Replicate(_))
 }

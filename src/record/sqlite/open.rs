@@ -1,4 +1,4 @@
-//! Storage path -> an open, checked SQLite connection: lock, file modes, schema, integrity.
+//! Storage path -> an open, checked SQLite connection: lock, file modes, schema, integrity, nothing missing at the end.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
@@ -9,47 +9,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
+use super::head::{self, Head};
+use super::{schema, verify};
 use crate::record::JournalError;
 
-/// Marks the file as ours ("vscl").
-const APPLICATION_ID: i64 = 0x7673_636c;
-/// Counts up with every change of the tables below.
-const SCHEMA_VERSION: i64 = 1;
 /// The WAL file is cut back to this size after a checkpoint.
 const WAL_LIMIT_BYTES: i64 = 16 << 20;
-
-const SCHEMA: &str = "
-CREATE TABLE start(id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL, at INTEGER NOT NULL) STRICT;
-INSERT INTO start VALUES (1, 0, 0);
-CREATE TABLE state(
-  pool TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (pool, name)
-) STRICT;
-CREATE TABLE decision(
-  pool TEXT NOT NULL, id INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (pool, id)
-) STRICT;
-CREATE TABLE operation(
-  id TEXT NOT NULL PRIMARY KEY, pool TEXT NOT NULL, is_open INTEGER NOT NULL, fence INTEGER NOT NULL,
-  head TEXT NOT NULL, step_order TEXT NOT NULL, sum INTEGER NOT NULL
-) STRICT;
--- The database itself forbids two open operations.
-CREATE UNIQUE INDEX one_open_operation ON operation(pool) WHERE is_open = 1;
-CREATE INDEX operations_of_pool ON operation(pool, id);
-CREATE TABLE step(
-  operation TEXT NOT NULL REFERENCES operation(id), seq INTEGER NOT NULL, key TEXT NOT NULL UNIQUE,
-  state TEXT NOT NULL, fence INTEGER NOT NULL, body TEXT NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (operation, seq)
-) STRICT;
-CREATE TABLE request_key(
-  pool TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (pool, key)
-) STRICT;
-CREATE TABLE history(
-  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, pool TEXT NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL,
-  summary TEXT NOT NULL, detail TEXT NOT NULL
-) STRICT;
-CREATE TABLE rollup(
-  pool TEXT NOT NULL, start INTEGER NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, sum REAL NOT NULL,
-  max REAL NOT NULL, PRIMARY KEY (pool, start, name)
-) STRICT, WITHOUT ROWID;
-";
 
 fn file(storage: &Path) -> PathBuf {
     storage.join("vecscale.db")
@@ -62,7 +27,7 @@ fn unwritable(path: &Path, error: impl std::fmt::Display) -> JournalError {
 fn damaged(path: &Path, what: impl std::fmt::Display) -> JournalError {
     JournalError::Unreadable(format!(
         "{path} is damaged ({what}); nothing was changed\n    hint: restore it from a backup; or look whether an \
-         operation was under way, move {path} aside with its -wal and -shm, and start with an empty history",
+         operation was under way, move {path} aside with its -wal, -shm and -head, and start with an empty history",
         path = path.display()
     ))
 }
@@ -74,14 +39,36 @@ pub fn lock(storage: &Path) -> Result<File, JournalError> {
     let path = storage.join("lock");
     let mut file = private().truncate(false).open(&path).map_err(|e| unwritable(&path, e))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = file.take(20).read_to_string(&mut pid); // who it is, is a courtesy
-        let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_string() };
-        return Err(JournalError::InUse { storage: storage.into(), pid });
+        return Err(in_use(storage, file));
     }
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|e| unwritable(&path, e))?;
     Ok(file)
+}
+
+fn in_use(storage: &Path, lock: File) -> JournalError {
+    let mut pid = String::new();
+    let _ = lock.take(20).read_to_string(&mut pid); // who it is, is a courtesy
+    let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().to_string() };
+    JournalError::InUse { storage: storage.into(), pid }
+}
+
+/// The fence of the last start below `storage`, while no controller runs there; `None` when there is no journal. Takes no
+/// hold of anything.
+pub fn last_fence(storage: &Path) -> Result<Option<u64>, JournalError> {
+    if let Ok(lock) = File::open(storage.join("lock"))
+        && flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+    {
+        return Err(in_use(storage, lock));
+    }
+    let path = file(storage);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let fence: i64 = read_only(storage)?
+        .query_row("SELECT fence FROM start", [], |row| row.get(0))
+        .map_err(|error| damaged(&path, error))?;
+    Ok(Some(fence as u64))
 }
 
 /// A file that only we may read, and no link to elsewhere.
@@ -92,47 +79,70 @@ fn private() -> OpenOptions {
 }
 
 /// Opens the journal for writing, makes it if there is none; `true` if it was made.
-pub fn writable(storage: &Path) -> Result<(Connection, bool), JournalError> {
+pub fn writable(storage: &Path) -> Result<(Connection, Head, bool), JournalError> {
     let path = file(storage);
+    let noted = noted(storage)?;
     let created = !path.exists();
     if created {
-        create(storage, &path)?;
+        create(storage, &path, noted)?;
     }
     // WAL and shm take the modes of the file they belong to.
     fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|e| unwritable(&path, e))?;
-    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    check(&connection, &path)?;
+    let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let version = check(&connection, &path)?;
     durable(&connection).map_err(|e| unwritable(&path, e))?;
-    Ok((connection, created))
+    if version < schema::VERSION {
+        schema::upgrade(&mut connection)
+            .map_err(|e| if e.is_full() { unwritable(&path, e) } else { damaged(&path, e) })?;
+    }
+    is_whole(&connection, &path, noted)?;
+    let at = Head::path(storage);
+    let opened = private().truncate(false).open(&at).map_err(|e| unwritable(&at, e))?;
+    Ok((connection, Head::new(storage, opened), created))
 }
 
 /// Opens the journal for reading beside a running controller.
 pub fn read_only(storage: &Path) -> Result<Connection, JournalError> {
     let path = file(storage);
+    let noted = noted(storage)?; // before the journal: it may only lag behind
     if !path.exists() {
         return Err(JournalError::Unreadable(format!("there is no journal at {}", path.display())));
     }
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    check(&connection, &path)?;
+    if check(&connection, &path)? < schema::VERSION {
+        return Err(JournalError::Unreadable(format!(
+            "{} was written by an older vecscale\n    hint: start this one on it once, it brings the journal up to date",
+            path.display()
+        )));
+    }
+    is_complete(&connection, &path, noted)?;
     Ok(connection)
 }
 
 /// Makes the journal under another name and renames it when it is whole: a start that breaks off here leaves no file
 /// that could be taken for an empty journal.
-fn create(storage: &Path, path: &Path) -> Result<(), JournalError> {
+fn create(storage: &Path, path: &Path, noted: i64) -> Result<(), JournalError> {
     let wal = storage.join("vecscale.db-wal");
     if fs::metadata(&wal).is_ok_and(|found| found.len() > 0) {
         return Err(damaged(path, format!("it is gone, but {} is there", wal.display())));
     }
+    if noted > 0 {
+        return Err(damaged(
+            path,
+            format!("it is gone, but {} knows of {noted} writes", Head::path(storage).display()),
+        ));
+    }
     let fresh = storage.join("vecscale.db.new");
     let _ = fs::remove_file(&fresh); // left over from a start that broke off
     private().create_new(true).open(&fresh).map_err(|e| unwritable(&fresh, e))?;
-    let filled = connect(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE)?.execute_batch(&format!(
-        "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    ));
-    filled.map_err(|e| unwritable(&fresh, e))?;
+    schema::create(&mut connect(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE)?).map_err(|e| unwritable(&fresh, e))?;
     fs::rename(&fresh, path).map_err(|e| unwritable(path, e))?;
     File::open(storage).and_then(|dir| dir.sync_all()).map_err(|e| unwritable(storage, e))
+}
+
+fn noted(storage: &Path) -> Result<i64, JournalError> {
+    let path = Head::path(storage);
+    head::noted(storage).map_err(|e| JournalError::Unreadable(format!("{}: {e}", path.display())))
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
@@ -149,26 +159,49 @@ fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, pragma, |row| row.get(0))
 }
 
-/// Ours, whole, and of a version that we know.
-fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+/// Ours, sound as a database, and of a version that we know, which is the answer.
+fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     if fs::metadata(path).is_ok_and(|found| found.len() == 0) {
         return Err(damaged(path, "it is empty"));
     }
     let read = |pragma| number(connection, pragma).map_err(|e| damaged(path, e));
-    if read("application_id")? != APPLICATION_ID {
+    if read("application_id")? != schema::APPLICATION_ID {
         return Err(damaged(path, "it is no journal of vecscale"));
     }
     let version = read("user_version")?;
-    if version > SCHEMA_VERSION {
+    if version > schema::VERSION {
         return Err(JournalError::Unreadable(format!(
-            "{} was written by a newer vecscale (schema {version}, this one knows {SCHEMA_VERSION})\n    \
+            "{} was written by a newer vecscale (schema {version}, this one knows {})\n    \
              hint: start the newer one again; nothing was changed",
-            path.display()
+            path.display(),
+            schema::VERSION
         )));
     }
+    // Not `quick_check`: an index that has lost an entry would hide the open operation.
     let found: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| damaged(path, e))?;
-    if found != "ok" || version < SCHEMA_VERSION { Err(damaged(path, found)) } else { Ok(()) }
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(|e| damaged(path, e))?;
+    if found != "ok" || version < 1 { Err(damaged(path, found)) } else { Ok(version) }
+}
+
+/// Every row is as it was written, and none is missing.
+fn is_whole(connection: &Connection, path: &Path, noted: i64) -> Result<(), JournalError> {
+    verify::whole(connection).map_err(|e| damaged(path, e))?;
+    is_complete(connection, path, noted)
+}
+
+/// Every write that was acknowledged is there.
+fn is_complete(connection: &Connection, path: &Path, noted: i64) -> Result<(), JournalError> {
+    let writes = verify::start(connection).map_err(|e| damaged(path, e))?;
+    if writes >= noted {
+        return Ok(());
+    }
+    Err(JournalError::Unreadable(format!(
+        "{path} ends {lost} writes before the last that was acknowledged; nothing was changed\n    hint: the end of \
+         {path}-wal is damaged or gone, or {path} was restored from a backup; look whether an operation was under way, \
+         and remove {path}-head to go on from what is there",
+        path = path.display(),
+        lost = noted - writes
+    )))
 }
 
 /// A commit is on disk when it returns; read back, because SQLite ignores what it does not know.

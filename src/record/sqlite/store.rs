@@ -1,26 +1,31 @@
-//! The journal's questions and answers as SQL, blocking. Every write is one transaction that checks the fence first.
+//! The journal's questions and answers as SQL, blocking. Every write is one transaction that checks the fence first, and
+//! every row that is read is held against its sum.
 
 use std::fs::File;
 
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior, params};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::head::Head;
+use super::rows::{Start, audit, head, put_decision, put_request_key, put_state, put_step, written_steps};
+use super::sums::{self, Table, tally};
+use super::verify::{self, Damage};
 use crate::model::{Decision, HistoryItem, Operation, OperationId, PoolName, Step, Timestamp};
 use crate::record::rollup::{self, Cell};
-use crate::record::{DECISIONS_KEPT, Entry, HistoryQuery, JournalError, KEY_KEPT};
+use crate::record::{Entry, HistoryQuery, JournalError, KEY_KEPT};
 
 pub struct Store {
     connection: Connection,
     /// 0 until taken over: no write then.
     fence: i64,
-    _lock: Option<File>,
+    /// A reader has neither lock nor head.
+    owned: Option<(File, Head)>,
 }
 
 /// What went wrong inside a transaction.
-enum Fault {
+pub enum Fault {
     Sql(rusqlite::Error),
     Journal(JournalError),
 }
@@ -28,6 +33,15 @@ enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Fault {
         Fault::Sql(error)
+    }
+}
+
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Fault {
+        match damage {
+            Damage::Sql(error) => Fault::Sql(error),
+            Damage::Found(what) => Fault::Journal(JournalError::Unreadable(format!("it is damaged on disk: {what}"))),
+        }
     }
 }
 
@@ -51,59 +65,59 @@ fn unreadable(fault: impl Into<Fault>) -> JournalError {
     }
 }
 
-/// FNV-1a over texts that are acted upon later: a flipped bit in a node's name must not name another node.
-fn sum(texts: &[&str]) -> i64 {
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) as i64
+fn checked(what: &str, sum: i64, kept: i64) -> Result<(), JournalError> {
+    if sum == kept { Ok(()) } else { Err(damaged(what)) }
 }
 
-fn checked(what: &str, texts: &[&str], kept: i64) -> Result<(), JournalError> {
-    if sum(texts) == kept { Ok(()) } else { Err(JournalError::Unreadable(format!("{what} is damaged on disk"))) }
-}
-
-fn written(value: &impl Serialize) -> Result<String, JournalError> {
-    serde_json::to_string(value).map_err(|e| JournalError::Unwritable(format!("a value cannot be written: {e}")))
+fn damaged(what: &str) -> JournalError {
+    JournalError::Unreadable(format!(
+        "{what} is damaged on disk\n    hint: restore the journal from a backup; a start on it says what else is damaged"
+    ))
 }
 
 fn parsed<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, JournalError> {
     serde_json::from_str(text).map_err(|e| JournalError::Unreadable(format!("{what}: {e}")))
 }
 
-/// The word that serde has for a state or kind.
-fn word(value: &impl Serialize) -> Result<String, JournalError> {
-    Ok(written(value)?.trim_matches('"').to_string())
-}
-
 impl Store {
-    /// `lock` is the one on the storage path; a reader has none.
-    pub fn new(connection: Connection, lock: Option<File>) -> Store {
-        Store { connection, fence: 0, _lock: lock }
+    /// `owned`: the lock on the storage path, and where writes are counted; a reader has none.
+    pub fn new(connection: Connection, owned: Option<(File, Head)>) -> Store {
+        Store { connection, fence: 0, owned }
     }
 
     /// Makes this start the owner; earlier ones can write no more.
     pub fn take_over(&mut self, at: Timestamp) -> Result<u64, JournalError> {
-        let fence: i64 = self
-            .connection
-            .query_row("UPDATE start SET fence = fence + 1, at = ? RETURNING fence", [at.millis()], |row| row.get(0))
-            .map_err(unwritable)?;
-        self.fence = fence;
-        Ok(fence as u64)
+        let mut next = Start::read(&self.connection).map_err(unwritable)?;
+        (next.fence, next.at) = (next.fence + 1, at.millis());
+        self.fence = next.fence;
+        self.write(|transaction, _| Ok(next.write(transaction)?))?;
+        Ok(next.fence as u64)
     }
 
     fn write<T>(&mut self, act: impl FnOnce(&Transaction, i64) -> Result<T, Fault>) -> Result<T, JournalError> {
         let ours = self.fence;
-        if ours == 0 {
+        let Some((_, head)) = &self.owned else {
             return Err(JournalError::Unwritable("it was opened for reading only".into()));
-        }
+        };
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unwritable)?;
-        let theirs: i64 = transaction.query_row("SELECT fence FROM start", [], |row| row.get(0)).map_err(unwritable)?;
+        let theirs = Start::read(&transaction).map_err(unwritable)?.fence;
         if theirs > ours {
             return Err(JournalError::Fenced { ours: ours as u64, theirs: theirs as u64 });
         }
         let done = act(&transaction, ours).map_err(unwritable)?;
+        let mut start = Start::read(&transaction).map_err(unwritable)?;
+        start.writes += 1;
+        start.write(&transaction).map_err(unwritable)?;
         transaction.commit().map_err(unwritable)?;
+        head.note(start.writes);
         Ok(done)
+    }
+
+    /// Reads from one view of the journal, while another may be writing it.
+    fn read<T>(&self, act: impl FnOnce() -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let _view = self.connection.unchecked_transaction().map_err(unreadable)?;
+        act()
     }
 
     fn rows<T>(
@@ -126,7 +140,7 @@ impl Store {
             .optional()
             .map_err(unreadable)?;
         let Some((body, kept)) = found else { return Ok(None) };
-        checked(name, &[&body], kept)?;
+        checked(name, sums::state(pool, name, &body), kept)?;
         parsed(name, &body).map(Some)
     }
 
@@ -151,13 +165,7 @@ impl Store {
         entry: Option<Entry>,
     ) -> Result<(), JournalError> {
         self.write(|transaction, _| {
-            transaction.execute(
-                "INSERT INTO decision VALUES (?, ?, ?, ?)
-                 ON CONFLICT (pool, id) DO UPDATE SET at = excluded.at, body = excluded.body",
-                params![pool, decision.id as i64, decision.at.millis(), written(decision)?],
-            )?;
-            let oldest = (decision.id + 1).saturating_sub(DECISIONS_KEPT);
-            transaction.execute("DELETE FROM decision WHERE pool = ? AND id < ?", params![pool, oldest as i64])?;
+            put_decision(transaction, pool, decision)?;
             put_state(transaction, pool, "memory", memory)?;
             audit(transaction, entry)
         })
@@ -165,15 +173,23 @@ impl Store {
 
     pub fn decisions(&self, pool: &PoolName, limit: usize, before: Option<u64>) -> Result<Vec<Decision>, JournalError> {
         let before = before.map_or(i64::MAX, |id| i64::try_from(id).unwrap_or(i64::MAX));
-        let sql = "SELECT body FROM decision WHERE pool = ? AND id < ? ORDER BY id DESC LIMIT ?";
-        let bodies = self.rows(sql, params![pool, before, limit as i64], |row| row.get::<_, String>(0))?;
-        bodies.iter().map(|body| parsed("a decision", body)).collect()
+        let what = "id < ? ORDER BY id DESC LIMIT ?";
+        self.read_decisions(pool, what, params![pool, before, limit as i64])
     }
 
     pub fn decision(&self, pool: &PoolName, id: u64) -> Result<Option<Decision>, JournalError> {
-        let sql = "SELECT body FROM decision WHERE pool = ? AND id = ?";
-        let bodies = self.rows(sql, params![pool, id as i64], |row| row.get::<_, String>(0))?;
-        bodies.first().map(|body| parsed("a decision", body)).transpose()
+        Ok(self.read_decisions(pool, "id = ?", params![pool, id as i64])?.pop())
+    }
+
+    fn read_decisions(&self, pool: &PoolName, what: &str, with: impl Params) -> Result<Vec<Decision>, JournalError> {
+        let sql = format!("SELECT id, at, body, sum FROM decision WHERE pool = ? AND {what}");
+        let rows: Vec<(i64, i64, String, i64)> =
+            self.rows(&sql, with, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let decision = |(id, at, body, kept): (i64, i64, String, i64)| {
+            checked(&format!("decision {id}"), sums::decision(pool, id, at, &body), kept)?;
+            parsed("a decision", &body)
+        };
+        rows.into_iter().map(decision).collect()
     }
 
     pub fn open(&mut self, operation: &Operation, key: Option<&str>, entry: Entry) -> Result<(), JournalError> {
@@ -186,21 +202,18 @@ impl Store {
             if let Some(id) = open {
                 return Err(JournalError::OperationOpen(OperationId(id.into())).into());
             }
-            let (head, order, sum) = head(operation)?;
+            let steps: Vec<&Step> = operation.steps.iter().collect();
+            let (head, order, sum) = head(operation, |step| steps.iter().any(|s| s.seq == step.seq))?;
             transaction.execute(
                 "INSERT INTO operation VALUES (?, ?, ?, ?, ?, ?, ?)",
                 params![&*operation.id.0, operation.pool, !operation.state.is_final(), fence, head, order, sum],
             )?;
-            for step in &operation.steps {
+            tally(transaction, Table::Operation, None, Some(sum))?;
+            for step in steps {
                 put_step(transaction, &operation.id, step, fence)?;
             }
             if let Some(key) = key {
-                let expired = operation.started_at.minus(KEY_KEPT).millis();
-                transaction.execute("DELETE FROM request_key WHERE at <= ?", [expired])?;
-                transaction.execute(
-                    "INSERT OR REPLACE INTO request_key VALUES (?, ?, ?, ?)",
-                    params![operation.pool, key, &*operation.id.0, operation.started_at.millis()],
-                )?;
+                put_request_key(transaction, operation, key)?;
             }
             audit(transaction, Some(entry))
         })
@@ -213,44 +226,60 @@ impl Store {
         entry: Option<Entry>,
     ) -> Result<(), JournalError> {
         self.write(|transaction, fence| {
-            let (head, order, sum) = head(operation)?;
-            let changed = transaction.execute(
-                "UPDATE operation SET is_open = ?, fence = ?, head = ?, step_order = ?, sum = ?
-                 WHERE id = ? AND is_open = 1",
-                params![!operation.state.is_final(), fence, head, order, sum, &*operation.id.0],
-            )?;
-            if changed == 0 {
+            let before: Option<i64> = transaction
+                .query_row("SELECT sum FROM operation WHERE id = ? AND is_open = 1", [&*operation.id.0], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let Some(before) = before else {
                 return Err(JournalError::Unwritable(format!("operation {} is not open", operation.id)).into());
-            }
+            };
             let ended = operation.steps.iter().filter(|_| operation.state.is_final());
             for step in ended.chain(step) {
                 put_step(transaction, &operation.id, step, fence)?;
             }
+            // A step that is planned and not yet written is none yet.
+            let written = written_steps(transaction, &operation.id)?;
+            let (head, order, sum) = head(operation, |step| written.contains(&step.seq))?;
+            transaction.execute(
+                "UPDATE operation SET is_open = ?, fence = ?, head = ?, step_order = ?, sum = ? WHERE id = ?",
+                params![!operation.state.is_final(), fence, head, order, sum, &*operation.id.0],
+            )?;
+            tally(transaction, Table::Operation, Some(before), Some(sum))?;
             audit(transaction, entry)
         })
     }
 
     fn read_operations(&self, what: &str, with: &[&dyn ToSql]) -> Result<Vec<Operation>, JournalError> {
-        let sql = format!("SELECT id, head, step_order, sum FROM operation WHERE {what}");
-        let rows: Vec<(String, String, String, i64)> =
-            self.rows(&sql, with, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-        rows.into_iter().map(|(id, head, order, kept)| self.whole(&id, &head, &order, kept)).collect()
+        let sql = format!("SELECT id, is_open, head, step_order, sum, pool FROM operation WHERE {what}");
+        self.read(|| {
+            let rows = self.rows(&sql, with, |row| {
+                let texts: [String; 4] = [row.get(0)?, row.get(5)?, row.get(2)?, row.get(3)?];
+                Ok((texts, row.get(1)?, row.get(4)?))
+            })?;
+            rows.into_iter().map(|(texts, is_open, kept)| self.whole(texts, is_open, kept)).collect()
+        })
     }
 
     /// Head and steps together again, the steps in their order.
-    fn whole(&self, id: &str, head: &str, order: &str, kept: i64) -> Result<Operation, JournalError> {
+    fn whole(&self, [id, pool, head, order]: [String; 4], is_open: bool, kept: i64) -> Result<Operation, JournalError> {
         let what = format!("operation {id}");
-        checked(&what, &[head, order], kept)?;
-        let mut operation: Operation = parsed(&what, head)?;
-        let order: Vec<u32> = parsed(&what, order)?;
-        let steps: Vec<(String, i64)> =
-            self.rows("SELECT body, sum FROM step WHERE operation = ?", [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        for (body, kept) in steps {
-            checked(&what, &[&body], kept)?;
-            operation.steps.push(parsed(&what, &body)?);
+        checked(&what, sums::operation(&id, &pool, is_open, &head, &order), kept)?;
+        let mut operation: Operation = parsed(&what, &head)?;
+        let order: Vec<u32> = parsed(&what, &order)?;
+        let steps: Vec<(u32, String, i64)> =
+            self.rows("SELECT seq, body, sum FROM step WHERE operation = ?", [&id], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        for seq in &order {
+            let step = steps.iter().find(|(found, ..)| found == seq);
+            let (_, body, kept) = step.ok_or_else(|| damaged(&format!("{what}, which has lost its step {seq},")))?;
+            checked(&what, sums::step(&id, i64::from(*seq), body), *kept)?;
+            operation.steps.push(parsed(&what, body)?);
         }
-        let place = |step: &Step| order.iter().position(|seq| *seq == step.seq).unwrap_or(usize::MAX);
-        operation.steps.sort_by_key(|step| (place(step), step.seq));
+        if steps.len() > order.len() {
+            return Err(damaged(&format!("{what}, which has a step that it does not list,")));
+        }
         Ok(operation)
     }
 
@@ -278,9 +307,14 @@ impl Store {
     }
 
     pub fn by_key(&self, pool: &PoolName, key: &str, now: Timestamp) -> Result<Option<OperationId>, JournalError> {
-        let sql = "SELECT operation FROM request_key WHERE pool = ? AND key = ? AND at > ?";
-        let found = self.rows(sql, params![pool, key, now.minus(KEY_KEPT).millis()], |row| row.get::<_, String>(0))?;
-        Ok(found.into_iter().next().map(|id| OperationId(id.into())))
+        let sql = "SELECT operation, at, sum FROM request_key WHERE pool = ? AND key = ? AND at > ?";
+        let found: Vec<(String, i64, i64)> =
+            self.rows(sql, params![pool, key, now.minus(KEY_KEPT).millis()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let Some((operation, at, kept)) = found.into_iter().next() else { return Ok(None) };
+        checked("an idempotency key", sums::request_key(pool, key, &operation, at), kept)?;
+        Ok(Some(OperationId(operation.into())))
     }
 
     pub fn append(&mut self, entry: Entry) -> Result<(), JournalError> {
@@ -291,28 +325,21 @@ impl Store {
         let before = query.before.map_or(i64::MAX, |id| i64::try_from(id).unwrap_or(i64::MAX));
         let since = query.since.map_or(i64::MIN, Timestamp::millis);
         let kind = query.kind.map(|kind| kind.as_str());
-        let rows = self.rows(
-            "SELECT id, at, pool, kind, who, summary, detail FROM history
-             WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR pool = ?3) AND (?4 IS NULL OR kind = ?4)
-             ORDER BY id DESC LIMIT ?5",
-            params![before, since, query.pool, kind, query.limit as i64],
-            |row| {
-                let texts: [String; 4] = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, texts, row.get::<_, String>(6)?))
-            },
-        )?;
-        let item = |(id, at, [pool, kind, who, summary], detail): (i64, i64, [String; 4], String)| {
-            Ok(HistoryItem {
-                id: id as u64,
-                at: Timestamp::from_millis(at),
-                pool: pool.into(),
-                kind: parsed("a history row", &format!("\"{kind}\""))?,
-                who,
-                summary,
-                detail: parsed("a history row", &detail)?,
-            })
-        };
-        rows.into_iter().map(item).collect()
+        self.read(|| {
+            if query.before.is_none() {
+                verify::history_end(&self.connection).map_err(unreadable)?;
+            }
+            self.rows(
+                "SELECT id, at, pool, kind, who, summary, detail, sum,
+                        (SELECT sum FROM history WHERE id = h.id - 1) FROM history h
+                 WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR pool = ?3) AND (?4 IS NULL OR kind = ?4)
+                 ORDER BY id DESC LIMIT ?5",
+                params![before, since, query.pool, kind, query.limit as i64],
+                |row| Ok(history_item(row)),
+            )?
+            .into_iter()
+            .collect()
+        })
     }
 
     pub fn observed(&mut self, pool: &PoolName, at: Timestamp, numbers: &[(String, f64)]) -> Result<(), JournalError> {
@@ -353,37 +380,30 @@ impl Store {
     }
 }
 
-/// An operation without its steps, the order of those, and the sum over both.
-fn head(operation: &Operation) -> Result<(String, String, i64), JournalError> {
-    let head = written(&Operation { steps: Vec::new(), ..operation.clone() })?;
-    let order = written(&operation.steps.iter().map(|step| step.seq).collect::<Vec<_>>())?;
-    let sum = sum(&[&head, &order]);
-    Ok((head, order, sum))
-}
-
-fn put_step(transaction: &Transaction, operation: &OperationId, step: &Step, fence: i64) -> Result<(), Fault> {
-    let body = written(step)?;
-    transaction.execute(
-        "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (operation, seq)
-         DO UPDATE SET state = excluded.state, fence = excluded.fence, body = excluded.body, sum = excluded.sum",
-        params![&*operation.0, step.seq, step.key, word(&step.state)?, fence, body, sum(&[&body])],
-    )?;
-    Ok(())
-}
-
-fn put_state(transaction: &Transaction, pool: &PoolName, name: &str, value: &Value) -> Result<(), Fault> {
-    let body = written(value)?;
-    transaction
-        .execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", params![pool, name, body, sum(&[&body])])?;
-    Ok(())
-}
-
-/// Adds an audit row; its id is the next one, so that a gap would show a row taken away.
-fn audit(transaction: &Transaction, entry: Option<Entry>) -> Result<(), Fault> {
-    let Some(entry) = entry else { return Ok(()) };
-    transaction.execute(
-        "INSERT INTO history SELECT coalesce(max(id), 0) + 1, ?, ?, ?, ?, ?, ? FROM history",
-        params![entry.at.millis(), entry.pool, entry.kind.as_str(), entry.who, entry.summary, written(&entry.detail)?],
-    )?;
-    Ok(())
+/// A row with all columns of the history, its sum, and the sum of the row before.
+fn history_item(row: &Row) -> Result<HistoryItem, JournalError> {
+    let read = |row: &Row| -> rusqlite::Result<_> {
+        let (id, before): (i64, Option<i64>) = (row.get(0)?, row.get(8)?);
+        let is_sound = match before {
+            // Only the first has none before it.
+            None if id != 1 => false,
+            before => sums::history_row(before.unwrap_or(0), row)? == row.get::<_, i64>(7)?,
+        };
+        let texts: [String; 5] = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?];
+        Ok((id, is_sound, row.get(1)?, texts))
+    };
+    let (id, is_sound, at, [pool, kind, who, summary, detail]) = read(row).map_err(unreadable)?;
+    let what = format!("row {id} of the history");
+    if !is_sound {
+        return Err(damaged(&what));
+    }
+    Ok(HistoryItem {
+        id: id as u64,
+        at: Timestamp::from_millis(at),
+        pool: pool.into(),
+        kind: parsed(&what, &format!("\"{kind}\""))?,
+        who,
+        summary,
+        detail: parsed(&what, &detail)?,
+    })
 }

@@ -125,7 +125,9 @@ impl Bench {
             match begins {
                 Some(operation) => operator.begin(operation, None).await.expect("a journal that opens"),
                 None => match base.open_operation(&"p".into()).await.expect("a journal") {
-                    Some(open) => operator.resume(open),
+                    Some(open) => {
+                        operator.resume(open);
+                    }
                     None => return,
                 },
             }

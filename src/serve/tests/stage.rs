@@ -176,6 +176,24 @@ fn play(view: &mut PoolView, command: Command) -> Result<Reply, Refusal> {
             return Ok(Reply::Operation(Box::new(started)));
         }
         Command::Maintain { node, lasting, .. } => maintain(view, node, lasting)?,
+        Command::Order { operation: id, .. } if id != operation("default").id => {
+            return Err(refusal(RefusalKind::NotFound, "no such operation"));
+        }
+        Command::Order { order, .. } if order.reason.as_deref() == Some("late") => {
+            return Err(Refusal {
+                operation: Some(operation("default").id),
+                ..refusal(RefusalKind::Conflict, "it is past its point of no return")
+            });
+        }
+        Command::Order { order, .. } => {
+            let mut ordered = operation(&view.pool);
+            ordered.detail = format!("{:?} by {}: {}", order.what, order.who, order.reason.unwrap_or_default());
+            return Ok(Reply::Operation(Box::new(ordered)));
+        }
+        Command::Halt { who } => (view.mode, view.headline) = (model::Mode::Stopped, format!("halted by {who}")),
+        Command::ResetBreaker { reason, who } => {
+            view.headline = format!("reset by {who}: {}", reason.unwrap_or_default());
+        }
     }
     Ok(Reply::Done)
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::writer::{NotChanged, Writer};
 use crate::model::{NodeId, ReplicaState};
-use crate::node::map::{Assignment, ClusterMap, Collection, Moving, ShardKey};
+use crate::node::map::{Assignment, ClusterMap, Collection, ShardKey};
 use crate::node::peers::PeerError;
 use crate::node::state::Holdings;
 use crate::node::wishes::{Fetched, Open, Wish};
@@ -163,18 +163,19 @@ impl Tender {
             self.follow_addresses().await?;
         }
         finish_copies(&self.writer).await?;
-        let lost_target = |a: &&Assignment| {
-            let to = a.moving.as_ref().map(|m| &m.to);
-            to.and_then(|to| self.seen.get(to)).is_some_and(|seen| seen.silent >= GIVE_UP)
-        };
-        if map.shards().any(|(_, _, _, a)| lost_target(&a)) {
+        // Whoever waits for a copy to a silent node waits for nothing: a move, a replication or a refill alike.
+        let lost: Vec<&NodeId> =
+            self.seen.iter().filter(|(_, seen)| seen.silent >= GIVE_UP).map(|(node, _)| node).collect();
+        let is_filling = |a: &Assignment, node: &NodeId| a.state_of(node) == Some(ReplicaState::Partial);
+        if map.shards().any(|(_, _, _, a)| lost.iter().any(|node| is_filling(a, node))) {
             let give_up = |map: &mut ClusterMap| {
-                for shard in map.collections.values_mut().flat_map(|c| &mut c.shards).filter(|a| lost_target(&&**a)) {
-                    if let Some(Moving { to, .. }) = shard.moving.clone() {
-                        shard.take_out(&to);
+                let mut changed = false;
+                for shard in map.collections.values_mut().flat_map(|c| &mut c.shards) {
+                    for node in &lost {
+                        changed |= is_filling(shard, node) && shard.take_out(node);
                     }
                 }
-                Ok(true)
+                Ok(changed)
             };
             self.writer.change(give_up).await?;
         }

@@ -1,0 +1,80 @@
+//! What is looked at in the programs that the file names, and which a datastore of scripts needs.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// Modes of the program and of its folder, and the file that is to be named, if any.
+#[test]
+fn a_script_that_others_may_write_is_refused() {
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().canonicalize().expect("a real path").join("bin");
+    std::fs::create_dir(&folder).expect("a folder");
+    let program = executable(&folder, "run");
+    let link = dir.path().join("link");
+    symlink(&program, &link).expect("a link");
+    for (of_program, of_folder, named) in [
+        (0o700, 0o700, None),
+        (0o755, 0o755, None),
+        (0o775, 0o755, Some(&program)),
+        (0o757, 0o755, Some(&program)),
+        (0o755, 0o775, Some(&folder)),
+        (0o755, 0o777, Some(&folder)),
+        (0o755, 0o1777, None),
+        (0o777, 0o1777, Some(&program)),
+    ] {
+        mode(&program, of_program);
+        mode(&folder, of_folder);
+        for written in [&program, &link] {
+            let argv = format!("['{}']", written.display());
+            let keys = format!(
+                "datastore: {{type: none}}\nprovider: {{type: script, create: {argv}, destroy: {argv}, list: {argv}}}"
+            );
+            let Some(named) = named else {
+                pool(&keys);
+                continue;
+            };
+            let error = read(&with(&keys)).expect_err(&keys).to_string();
+            let says = format!("pools[0].provider.create: {} can be written by others than its owner", named.display());
+            assert!(error.contains(&says) && error.contains("chmod go-w"), "{of_program:o} in {of_folder:o}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_datastore_of_scripts_needs_all_of_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = executable(dir.path(), "run").display().to_string();
+    let of_provider =
+        format!("provider: {{type: script, create: ['{program}'], destroy: ['{program}'], list: ['{program}']}}");
+    let names = ["inventory", "move", "replicate", "cancel", "cordon", "uncordon", "forget"];
+    let keys = |without: Option<&str>, more: &str| {
+        let given = names.iter().filter(|name| Some(**name) != without);
+        let given: Vec<String> = given.map(|name| format!("{name}: ['{program}', {name}]")).collect();
+        format!("{of_provider}\ndatastore: {{type: script, {}{more}}}", given.join(", "))
+    };
+    let DatastoreSettings::Script(settings) = pool(&keys(None, ", env: {A: 1}, timeout: 10s")).datastore else {
+        panic!("scripts were expected")
+    };
+    assert_eq!((settings.timeout, settings.env.get("A").map(String::as_str)), (Duration::from_secs(10), Some("1")));
+    assert_eq!(settings.start_move, [program.as_str(), "move"]);
+    assert_eq!(settings.forget, [program.as_str(), "forget"]);
+    for name in names {
+        let (what, _) = only_problem(&keys(Some(name), ""));
+        assert_eq!(what, format!("pools[0].datastore.{name}: is missing"));
+    }
+    for (more, expected) in [
+        (", out_of_service: [/bin/true]", "pools[0].datastore.out_of_service: is not available in this version"),
+        (", in_service: [/bin/true]", "pools[0].datastore.in_service: is not available in this version"),
+        (", timeout: 10m", "pools[0].datastore.timeout: 600 s is not allowed"),
+        (", moves: [/bin/true]", "pools[0].datastore.moves: is not known"),
+    ] {
+        assert_eq!(only_problem(&keys(None, more)).0, expected);
+    }
+    let (what, hint) = only_problem(&format!("datastore: {{type: vectornode, inventory: ['{program}']}}"));
+    assert_eq!(what, "pools[0].datastore.inventory: has no meaning here");
+    assert_eq!(hint, "it belongs to `type: script`");
+}
