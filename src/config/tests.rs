@@ -120,8 +120,9 @@ fn every_default_in_the_shipped_file_is_true_and_none_is_missing() {
 #[test]
 fn every_example_in_the_shipped_file_is_taken() {
     let dir = tempfile::tempdir().expect("a folder");
-    for file in ["create-node", "destroy-node", "list-nodes", "token"] {
-        executable(dir.path(), file);
+    let of_store = ["db-inventory", "db-move", "db-replicate", "db-cancel", "db-cordon", "db-uncordon", "db-forget"];
+    for script in ["create-node", "destroy-node", "list-nodes", "token"].into_iter().chain(of_store) {
+        executable(dir.path(), script);
     }
     let here = dir.path().display().to_string();
     let mut examples: Vec<String> = vec![String::new()];
@@ -133,7 +134,7 @@ fn every_example_in_the_shipped_file_is_taken() {
         }
     }
     examples.retain(|e| !e.is_empty());
-    assert_eq!(examples.len(), 6, "{examples:#?}");
+    assert_eq!(examples.len(), 7, "{examples:#?}");
     for example in examples {
         pool(&example.replace("/etc/vecscale", &here));
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long KILL is repeated: what forks is killed again.
 const KILLING: Duration = Duration::from_secs(2);
+const KILL_AGAIN: Duration = Duration::from_millis(20);
 /// Between two looks at who is left.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -52,25 +53,23 @@ impl Traces {
 
     /// Gives how many processes are left in the end.
     pub async fn end(&self) -> usize {
-        // Seen twice: between fork and exec a child of ours has all our files for a moment.
-        let mut seen = self.processes().await;
-        tokio::time::sleep(LOOK).await;
-        let now = self.processes().await;
-        self.tell(&now.intersection(&seen).copied().collect(), Signal::TERM);
-        seen = now;
+        self.tell(&self.processes().await, Signal::TERM);
         let killing_at = Instant::now() + GRACE;
-        while !seen.is_empty() && Instant::now() < killing_at {
+        while !self.processes().await.is_empty() && Instant::now() < killing_at {
             tokio::time::sleep(LOOK).await;
-            seen = self.processes().await;
         }
         let lost_at = Instant::now() + KILLING;
-        while !seen.is_empty() && Instant::now() < lost_at {
-            let now = self.processes().await;
-            self.tell(&now.intersection(&seen).copied().collect(), Signal::KILL);
-            tokio::time::sleep(LOOK).await;
-            seen = now;
+        let mut quiet = 0;
+        loop {
+            let left = self.processes().await;
+            quiet = if left.is_empty() { quiet + 1 } else { 0 };
+            // One look may miss what is born while it looks.
+            if quiet == 2 || Instant::now() >= lost_at {
+                return left.len();
+            }
+            self.tell(&left, Signal::KILL);
+            tokio::time::sleep(KILL_AGAIN).await;
         }
-        self.processes().await.len()
     }
 
     fn tell(&self, processes: &BTreeSet<Process>, signal: Signal) {
@@ -104,22 +103,28 @@ struct Process {
 struct Stat {
     process: Process,
     state: char,
+    parent: i32,
     group: i32,
 }
 
 fn scan(group: Option<i32>, files: &BTreeSet<String>) -> BTreeSet<Process> {
-    let (us, our_group, user) = (std::process::id(), getpgrp().as_raw_nonzero().get(), geteuid().as_raw());
+    let (us, our_group, user) =
+        (std::process::id().cast_signed(), getpgrp().as_raw_nonzero().get(), geteuid().as_raw());
+    // Between fork and exec a child of ours has all our files for a moment, and runs our program.
+    let our_program = fs::read_link("/proc/self/exe").ok();
+    let is_starting =
+        |stat: &Stat| stat.parent == us && fs::read_link(format!("/proc/{}/exe", stat.process.id)).ok() == our_program;
     let mut groups: BTreeSet<i32> = group.into_iter().collect();
     let mut all = Vec::new();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let id = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-        let Some(id) = id.filter(|id| id.cast_unsigned() != us) else { continue };
+        let Some(id) = id.filter(|id| *id != us) else { continue };
         if !entry.metadata().is_ok_and(|of| of.uid() == user) {
             continue;
         }
         let Some(stat) = stat(id).filter(|stat| !matches!(stat.state, 'Z' | 'X')) else { continue };
-        if holds(id, files) {
+        if !is_starting(&stat) && holds(id, files) {
             found.insert(stat.process);
             groups.insert(stat.group);
         }
@@ -141,5 +146,10 @@ fn stat(id: i32) -> Option<Stat> {
     let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
     let process = Process { id, started: fields.get(19)?.parse().ok()? };
-    Some(Stat { process, state: fields.first()?.chars().next()?, group: fields.get(2)?.parse().ok()? })
+    Some(Stat {
+        process,
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+    })
 }

@@ -109,7 +109,7 @@ impl Lock {
 pub async fn guard(lock: PathBuf) {
     let Some(record) = Record::read(&lock) else { return };
     loop {
-        let left = (record.started_ms + record.deadline_ms).saturating_sub(since_boot_ms());
+        let left = record.started_ms.saturating_add(record.deadline_ms).saturating_sub(since_boot_ms());
         if left == 0 {
             break;
         }

@@ -48,6 +48,22 @@ async fn a_child_in_its_own_session_is_ended_too() {
     }
 }
 
+/// Each of these lives for a moment only and starts the next, in a session of its own: signals to one of them come late.
+#[tokio::test]
+async fn one_that_runs_away_is_caught() {
+    let bench = Bench::new(&[("create", "exec 3<&0; setsid ./walk & sleep 300")]);
+    let step = "trap '' TERM; echo step >> steps; sleep 0.05; setsid ./walk &";
+    fs::write(bench.path("walk"), format!("#!/bin/sh\n{step}\n")).expect("a script");
+    fs::set_permissions(bench.path("walk"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    let effect = bench.provider().create(&call(Duration::from_secs(1)), &NewNode::named(node())).await;
+    assert!(matches!(&effect, Effect::Unknown(why) if !why.contains("could not be ended")), "{effect:?}");
+    let steps = || bench.read("steps").lines().count();
+    let before = steps();
+    assert!(before > 3, "{before} steps");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(steps(), before, "it walks on");
+}
+
 /// What the next controller does with a script that the one before left running.
 #[tokio::test]
 async fn an_adopted_script_is_held_to_the_deadline_that_it_was_started_with() {
