@@ -37,6 +37,16 @@ async fn filled(storage: &Path) {
     }
 }
 
+/// The files of a closed journal, or of one that is open, in a directory of their own.
+fn copied(from: &Path) -> (TempDir, PathBuf) {
+    let (dir, copy) = storage();
+    fs::create_dir(&copy).expect("a directory");
+    for name in ["vecscale.db", "vecscale.db-wal", "vecscale.db-head"] {
+        let _ = fs::copy(from.join(name), copy.join(name)); // closed, it has no WAL
+    }
+    (dir, copy)
+}
+
 #[tokio::test]
 async fn it_conforms() {
     let (_dir, storage) = storage();
@@ -216,9 +226,10 @@ async fn what_was_changed_by_hand_is_refused_with_what_it_is() {
         ("UPDATE start SET fence = 0", "the count of its starts and writes was changed"),
         ("UPDATE tally SET rows = 0, sum = 0", "state has 2 of 0 rows"),
     ];
+    let (_dir, whole) = storage();
+    filled(&whole).await;
     for (sql, expected) in cases {
-        let (_dir, storage) = storage();
-        filled(&storage).await;
+        let (_copy_dir, storage) = copied(&whole);
         let db = storage.join("vecscale.db");
         rusqlite::Connection::open(&db).unwrap().execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).unwrap();
         let refused = open(&storage).map(|_| ()).expect_err(sql).to_string();
@@ -388,11 +399,7 @@ async fn writes_that_were_acknowledged_and_are_gone_are_missed() {
         for n in 0..10 {
             journal.append(entry(&format!("row {n}"))).await.expect("writable");
         }
-        let (_copy_dir, copy) = self::storage();
-        fs::create_dir(&copy).expect("a directory");
-        for name in ["vecscale.db", "vecscale.db-wal", "vecscale.db-head"] {
-            fs::copy(storage.join(name), copy.join(name)).expect("a copy");
-        }
+        let (_copy_dir, copy) = copied(&storage);
         harm(&copy);
         match open(&copy).map(|_| ()) {
             Ok(()) => assert!(expected.is_empty(), "{what}: taken"),
@@ -409,9 +416,10 @@ async fn writes_that_were_acknowledged_and_are_gone_are_missed() {
 
 #[tokio::test]
 async fn a_count_that_was_torn_or_lost_its_bits_keeps_nobody_out() {
+    let (_dir, whole) = storage();
+    filled(&whole).await;
     for harm in 0..33 * 8 {
-        let (_dir, storage) = storage();
-        filled(&storage).await;
+        let (_copy_dir, storage) = copied(&whole);
         let head = storage.join("vecscale.db-head");
         let mut bytes = fs::read(&head).expect("the count");
         match harm / 8 {
