@@ -21,13 +21,15 @@ pub struct Explained<'a> {
     /// `None` before the first look of the very first start, and where nodes come and go by other hands.
     pub census: Option<&'a Census>,
     pub lost: &'a BTreeSet<NodeId>,
+    /// Nodes that operations account for, and that no look since has settled.
+    pub touched: &'a BTreeSet<NodeId>,
     pub operation: Option<&'a Operation>,
 }
 
 impl Explained<'_> {
     fn covers(&self, id: &NodeId) -> bool {
         let concerned = |o: &Operation| o.nodes.contains(id) || o.replaces.as_ref() == Some(id);
-        self.lost.contains(id) || self.operation.is_some_and(concerned)
+        self.lost.contains(id) || self.touched.contains(id) || self.operation.is_some_and(concerned)
     }
 }
 
@@ -167,7 +169,8 @@ mod tests {
         ];
         for (machines_, members_, census, lost, told) in cases {
             let census = Census { at: AT, nodes: names(census) };
-            let explained = Explained { census: Some(&census), lost: &names(lost), operation: None };
+            let (lost, touched) = (names(lost), BTreeSet::new());
+            let explained = Explained { census: Some(&census), lost: &lost, touched: &touched, operation: None };
             let inventory = members_.map(members);
             let found = unexplained(&machines(machines_), inventory.as_ref(), explained);
             let found: Vec<(&str, UnexplainedKind)> = found.iter().map(|u| (u.node.as_str(), u.kind)).collect();
@@ -184,10 +187,12 @@ mod tests {
         };
         let census = Census { at: AT, nodes: names(&["a", "b"]) };
         let none = BTreeSet::new();
-        let explained = Explained { census: Some(&census), lost: &none, operation: Some(&operation) };
+        let explained = Explained { census: Some(&census), lost: &none, touched: &none, operation: Some(&operation) };
         let (machines, inventory) = (machines(&["a", "b", "c"]), members(&["a", "c"]));
         assert_eq!(unexplained(&machines, Some(&inventory), explained), []);
         let touched: BTreeSet<NodeId> = touched_by(&operation).cloned().collect();
+        let just_ended = Explained { census: Some(&census), lost: &none, touched: &touched, operation: None };
+        assert_eq!(unexplained(&machines, Some(&inventory), just_ended), []);
         let after = settled(&census, &touched, &present(&machines, Some(&inventory)), AT);
         assert_eq!(after.nodes, names(&["a", "c"]));
     }

@@ -31,6 +31,7 @@ impl Controller {
         Explained {
             census: self.census.as_ref().filter(|_| !by_other_hands),
             lost: self.memory.replaced(),
+            touched: &self.touched,
             operation: self.operation.as_ref(),
         }
     }
@@ -67,7 +68,7 @@ impl Controller {
 
     async fn settle(&mut self, census: Census) {
         if let Err(error) = self.journal.save(&self.pool, CENSUS, &json!(census), None).await {
-            // The touched nodes are told as foreign changes until the next operation or start: wrong, but loud.
+            // After a restart the touched nodes may be told as foreign changes: wrong, but loud.
             self.telemetry.journal_error(&error);
         }
         self.census = Some(census);

@@ -249,7 +249,7 @@ fn is_undo(kind: Kind, action: &StepAction) -> bool {
 pub fn next_step(operation: &Operation) -> Option<usize> {
     let undoing = is_being_undone(operation);
     operation.steps.iter().position(|step| {
-        let wanted = if undoing { is_undo(operation.kind, &step.action) } else { !step.action.copy().is_some() };
+        let wanted = if undoing { is_undo(operation.kind, &step.action) } else { step.action.copy().is_none() };
         wanted && step.state.is_open()
     })
 }

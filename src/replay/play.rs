@@ -436,13 +436,13 @@ impl<'a> Stage<'a> {
 
     async fn told(self, seed: u64, profile: Profile) -> Played {
         let passed = self.began.elapsed();
-        let mut state = self.world.as_left();
-        state.tally.stories = 1;
-        state.tally.simulated_seconds = passed.as_secs();
-        let broken = state.laws.broken().map(str::to_string);
-        let tally = state.tally.clone();
-        let ledger = std::mem::take(&mut state.ledger);
-        drop(state);
+        let (broken, tally, ledger) = {
+            let mut state = self.world.as_left();
+            state.tally.stories = 1;
+            state.tally.simulated_seconds = passed.as_secs();
+            let broken = state.laws.broken().map(str::to_string);
+            (broken, state.tally.clone(), std::mem::take(&mut state.ledger))
+        };
         let mut story =
             format!("seed {seed}, profile {}: {:?}, load {:?}\n", profile.as_str(), self.cast.scale, self.cast.load);
         for line in ledger {

@@ -305,6 +305,11 @@ impl World {
         self.state().copies.insert((shard(number), node(on)), held);
     }
 
+    /// A person says that no machine of this name was made: it may be asked for again without a look.
+    pub fn vouch(&self, n: usize) {
+        self.state().laws.vouched(&node(n));
+    }
+
     /// Everything that must hold at the end, whatever happened on the way.
     ///
     /// # Errors

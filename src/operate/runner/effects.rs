@@ -86,6 +86,11 @@ impl Run {
                 return Ok(Outcome::Cancelled);
             }
             if let Err(no) = self.may_act(i).await? {
+                // What was asked for before may have come through late, while the questions were put.
+                let asked = self.operation.steps[i].state != StepState::Waiting;
+                if asked && let Look::Done(output) = self.look_until_known(i).await? {
+                    return Ok(Outcome::Done(output));
+                }
                 return self.give_up(i, clean, no).await;
             }
             if !self.begin_effect(i).await? {

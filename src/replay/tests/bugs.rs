@@ -57,8 +57,11 @@ fn with_bug(bug: Bug, hands: Hands) -> Hands {
     }
 }
 
+/// Puts a bug into the hands.
+type Twist = fn(Hands) -> Hands;
+
 /// Two lives over one piece of work; what was broken.
-fn broken_by(bug: fn(Hands) -> Hands, work: Work, spoil: impl Fn(&World), dies_at: Option<u32>) -> String {
+fn broken_by(bug: Twist, work: Work, spoil: impl Fn(&World), dies_at: Option<u32>) -> String {
     paused().block_on(async {
         let world = work.world().await;
         spoil(&world);
@@ -73,7 +76,7 @@ fn broken_by(bug: fn(Hands) -> Hands, work: Work, spoil: impl Fn(&World), dies_a
 
 #[test]
 fn each_bug_breaks_a_law() {
-    let cases: [(Bug, fn(Hands) -> Hands, Work, &str); 6] = [
+    let cases: [(Bug, Twist, Work, &str); 6] = [
         (Bug::ForgetsIntents, |h| with_bug(Bug::ForgetsIntents, h), Work::Down, "without a durable intent"),
         (Bug::TimeoutIsDone, |h| with_bug(Bug::TimeoutIsDone, h), Work::Down, "are not the members"),
         (Bug::OldFence, |h| with_bug(Bug::OldFence, h), Work::Down, "was seen before"),

@@ -265,6 +265,7 @@ async fn done_said_of_a_creation_that_never_was_ends_undone() {
 #[tokio::test(start_paused = true)]
 async fn absent_said_while_the_provider_is_silent_tries_again_with_the_same_key() {
     let mut story = blocked_creation(Fault::Lose, 60).await;
+    story.world.vouch(4);
     story.order(absent()).await.expect("in doubt");
     assert_eq!(story.end().await.state, OperationState::Succeeded);
     let created: Vec<String> = story.world.ledger().into_iter().filter(|line| line.starts_with("create")).collect();
