@@ -77,7 +77,8 @@ impl Run {
                     Look::NotDone => {}
                 }
             }
-            said_absent = false;
+            // Nothing of it was found, and a person says so too: it has failed without a trace if it fails now.
+            clean |= std::mem::take(&mut said_absent);
             if tries >= self.attempts() {
                 return self.give_up(i, clean, why).await;
             }

@@ -124,3 +124,19 @@ async fn a_dead_node_without_data_gets_a_successor_and_nothing_else() {
 async fn a_replacement_survives_death_at_any_instant() {
     dies_everywhere("replace", with_a_dead_node, replace(), false).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_forgetting_in_doubt_of_a_node_that_came_back_ends_on_a_persons_word() {
+    let mut story = with_a_dead_node();
+    story.world.fault("forget", &[Fault::Lose]);
+    story.begin(replace()).await;
+    story.step_seen("forget", StepState::Unknown).await;
+    *story.standing.0.lock().unwrap() = Some("n3 is healthy again".into());
+    story.world.revive(3);
+    let blocked = story.end().await;
+    assert_eq!(blocked.state, OperationState::Blocked, "it may yet come through: {}", blocked.detail);
+    story.order(Verb::Resolve(Verdict::Absent)).await.expect("in doubt");
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.contains("healthy again")), (OperationState::Partial, true), "{ended:#?}");
+    assert_eq!(story.world.members(), ["n1", "n2", "n3", "n4"]);
+}
