@@ -1,6 +1,6 @@
 //! The controller is hit in the middle of scale-ups and scale-downs: killed, stopped for a while, or asked to end; at
-//! seeded instants, and by the platform itself at exact places of its calls. Over scripts and over the embedded cluster
-//! nothing is lost, nothing is made twice, and each effect has one row in the audit trail.
+//! seeded instants, and by the platform itself at exact places of its calls. Over scripts, over an API and over the embedded
+//! cluster nothing is lost, nothing is made twice, and each effect has one row in the audit trail.
 //!
 //! `VECSCALE_KILLS` sets how many hits there are in all (default 10); at the end a table tells them.
 
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::double::{Double, Hand, Place, Trap};
+use common::machines::Machines;
 use common::platform::{Load, Platform};
 use common::{EMBEDDED, Vectors, World, signal};
 use futures::StreamExt;
@@ -20,8 +21,8 @@ use serde_json::{Value, json};
 const WAIT: Duration = Duration::from_secs(120);
 /// Hits per world: it grows and shrinks in turns.
 const PER_WORLD: usize = 4;
-/// Worlds at once; most of their time they wait.
-const AT_ONCE: usize = 3;
+/// Where in [`hits`] those on the embedded cluster are.
+const EMBEDDED_HITS: usize = 2;
 
 /// One hit.
 #[derive(Clone, Copy, Debug)]
@@ -39,16 +40,19 @@ enum At {
     Place(Place),
 }
 
-/// Of three hits, two go to the double, where each hand meets each place, and one to the embedded cluster.
-fn hits() -> (Vec<Hit>, Vec<Hit>) {
+/// Of three hits, one goes to scripts and one to an API, where each hand meets each place, and one to the embedded cluster.
+fn hits() -> [Vec<Hit>; 3] {
     let all: usize = std::env::var("VECSCALE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let (embedded, doubled): (Vec<usize>, Vec<usize>) = (0..all).partition(|n| n % 3 == 2);
     let places = [At::Place(Place::BeforeEffect), At::Instant, At::Place(Place::AfterEffect)];
     let places = [&places[..], &[At::Place(Place::AfterAnswer), At::Place(Place::BeforeAnswer)]].concat();
     // 3 hands and 5 places: 15 in a row are all pairs.
-    let hit = |(n, &number): (usize, &usize), place| Hit { number, hand: Hand::ALL[n % 3], place };
-    let doubled = doubled.iter().enumerate().map(|n| hit(n, places[n.0 % places.len()])).collect();
-    (doubled, embedded.iter().enumerate().map(|n| hit(n, At::Instant)).collect())
+    [0, 1, 2].map(|over| {
+        let hit = |(n, number): (usize, usize)| {
+            let place = if over == EMBEDDED_HITS { At::Instant } else { places[n % places.len()] };
+            Hit { number, hand: Hand::ALL[n % 3], place }
+        };
+        (over..all).step_by(3).enumerate().map(hit).collect()
+    })
 }
 
 /// Kind of world, hand and place.
@@ -90,21 +94,27 @@ fn place(at: At) -> &'static str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_hits_the_controller_nothing_is_lost_or_made_twice() {
-    let (doubled, embedded) = hits();
+    let [scripts, api, embedded] = hits();
     let survived = Survived::default();
-    let over_scripts = futures::stream::iter(doubled.chunks(PER_WORLD))
-        .map(|hits| over_a_double("scripts", platform, hits, &survived))
-        .buffer_unordered(AT_ONCE - 1)
+    let over_scripts = futures::stream::iter(scripts.chunks(PER_WORLD))
+        .then(|hits| over_a_double("scripts", platform, hits, &survived))
+        .collect::<Vec<()>>();
+    let over_an_api = futures::stream::iter(api.chunks(PER_WORLD))
+        .then(|hits| over_a_double("api", machines, hits, &survived))
         .collect::<Vec<()>>();
     let over_the_cluster = futures::stream::iter(embedded.chunks(PER_WORLD))
         .then(|hits| over_the_embedded_cluster(hits, &survived))
         .collect::<Vec<()>>();
-    futures::join!(over_scripts, over_the_cluster);
+    futures::join!(over_scripts, over_an_api, over_the_cluster);
     eprintln!("\n{}", survived.table());
 }
 
 async fn platform(dir: &Path) -> Platform {
     Platform::new(dir, &["n1", "n2"], Load { cpu: 0.4, memory: 0.4, searches_per_second: 50.0 }).await
+}
+
+async fn machines(_: &Path) -> Machines {
+    Machines::new(&["n1", "n2"], Load { cpu: 0.4, memory: 0.4, searches_per_second: 50.0 }).await
 }
 
 /// Two nodes on a platform that was made by `make`, up to three, and back, with a hit each time.
@@ -199,12 +209,7 @@ fn instant(hit: &Hit, longest_secs: f64) -> Duration {
 }
 
 fn send(world: &World, hand: Hand) {
-    let number = match hand {
-        Hand::Kill => Signal::KILL,
-        Hand::Stop => Signal::STOP,
-        Hand::Term => Signal::TERM,
-    };
-    signal(world.pid(), number);
+    signal(world.pid(), hand.signal());
 }
 
 async fn healthy(world: &World, nodes: usize) {

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustix::process::Signal;
+
 /// Where in a call a trap lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -43,6 +45,14 @@ pub enum Hand {
 impl Hand {
     pub const ALL: [Hand; 3] = [Hand::Kill, Hand::Stop, Hand::Term];
 
+    pub fn signal(self) -> Signal {
+        match self {
+            Hand::Kill => Signal::KILL,
+            Hand::Stop => Signal::STOP,
+            Hand::Term => Signal::TERM,
+        }
+    }
+
     /// The signal's name, as `kill -s` takes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,7 +87,7 @@ pub trait Double {
     /// The nodes that there are.
     fn nodes(&self) -> BTreeSet<String>;
 
-    /// In order: `made NODE`, `removed NODE` for each real effect; `concurrent …` for a call about a node while another
+    /// `made NODE`, `removed NODE` for each real effect; `concurrent …` for a call about a node while another
     /// about it was running; anything else besides.
     fn ledger(&self) -> Vec<String>;
 

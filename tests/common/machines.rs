@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::double::{Double, Hand, Place, Trap};
 use super::platform::{self, Load, Page};
+use super::{kill_now, signal};
 
 /// One call as it came in.
 #[derive(Clone, Debug)]
@@ -25,20 +28,6 @@ pub struct Asked {
     /// Everything before the body, as it came.
     pub head: String,
     pub body: Value,
-}
-
-/// When a hook is called, of a `PUT` or `DELETE` that is carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
-    BeforeEffect,
-    AfterEffect,
-    /// The answer is known, and not a byte of it has left.
-    BeforeAnswer,
-    AfterAnswer,
-}
-
-impl Moment {
-    pub const ALL: [Moment; 4] = [Moment::BeforeEffect, Moment::AfterEffect, Moment::BeforeAnswer, Moment::AfterAnswer];
 }
 
 /// How one call is answered. What is not ordered is answered well.
@@ -90,12 +79,14 @@ struct State {
     orders: BTreeMap<String, VecDeque<Manner>>,
 }
 
-type Hook = Arc<dyn Fn(Moment, &Asked) + Send + Sync>;
+type Hook = Arc<dyn Fn(Place, &Asked) + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
     token: Mutex<Option<String>>,
+    /// The trap that was set last has gone off.
+    sprung: Arc<AtomicBool>,
     /// Where every node's page is.
     page_port: u16,
 }
@@ -117,8 +108,13 @@ impl Machines {
         let load = Arc::new(Mutex::new(load));
         tokio::spawn(platform::answer(pages, load.clone(), Arc::new(Mutex::new(Page::Whole))));
         let state = State { nodes: nodes.iter().map(ToString::to_string).collect(), ..State::default() };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), hook: Mutex::default(), token: Mutex::default(), page_port });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            hook: Mutex::default(),
+            token: Mutex::default(),
+            sprung: Arc::default(),
+            page_port,
+        });
         let serving = shared.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -158,7 +154,7 @@ pools:
 
     /// Called at every moment of each `PUT` and `DELETE` that is carried out, while the call waits: to kill the controller
     /// at exactly that moment, say.
-    pub fn hook(&self, hook: impl Fn(Moment, &Asked) + Send + Sync + 'static) {
+    pub fn hook(&self, hook: impl Fn(Place, &Asked) + Send + Sync + 'static) {
         *self.shared.hook.lock().expect("no panic") = Some(Arc::new(hook));
     }
 
@@ -189,6 +185,45 @@ pools:
     }
 }
 
+impl Double for Machines {
+    fn config(&self, thresholds: &str) -> String {
+        Machines::config(self, thresholds)
+    }
+
+    fn set(&self, trap: &Trap) {
+        let (trap, sprung, is_set) = (trap.clone(), self.shared.sprung.clone(), AtomicBool::new(true));
+        sprung.store(false, Ordering::SeqCst);
+        let method = if trap.call == "create" { "PUT" } else { "DELETE" };
+        self.hook(move |place, asked| {
+            if place != trap.place || asked.method != method || !is_set.swap(false, Ordering::SeqCst) {
+                return;
+            }
+            match trap.signal {
+                Hand::Kill => kill_now(trap.pid),
+                hand => signal(trap.pid, hand.signal()),
+            }
+            sprung.store(true, Ordering::SeqCst);
+        });
+    }
+
+    fn is_sprung(&self) -> bool {
+        self.shared.sprung.load(Ordering::SeqCst)
+    }
+
+    fn nodes(&self) -> BTreeSet<String> {
+        Machines::nodes(self)
+    }
+
+    fn ledger(&self) -> Vec<String> {
+        let ledger = Machines::ledger(self);
+        let times = |what: &str, nodes: &BTreeMap<String, u32>| -> Vec<String> {
+            nodes.iter().flat_map(|(node, &n)| vec![format!("{what} {node}"); n as usize]).collect()
+        };
+        let concurrent = ledger.concurrent.iter().map(|call| format!("concurrent {call}"));
+        times("made", &ledger.made).into_iter().chain(times("removed", &ledger.removed)).chain(concurrent).collect()
+    }
+}
+
 /// What is to be written back.
 enum Reply {
     Status(u16, String),
@@ -211,7 +246,7 @@ impl Shared {
         json!({"id": node, "address": self.address(), "instance": format!("i-{node}"), "ready": true, "more": {}})
     }
 
-    async fn at(&self, moment: Moment, asked: &Asked) {
+    async fn at(&self, moment: Place, asked: &Asked) {
         let hook = self.hook.lock().expect("no panic").clone();
         if let Some(hook) = hook {
             let asked = asked.clone();
@@ -235,11 +270,11 @@ impl Shared {
         };
         let carried_out = changes && !matches!(reply, Reply::Nothing);
         if carried_out {
-            self.at(Moment::BeforeAnswer, &asked).await;
+            self.at(Place::BeforeAnswer, &asked).await;
         }
         self.write(&mut stream, reply).await;
         if carried_out {
-            self.at(Moment::AfterAnswer, &asked).await;
+            self.at(Place::AfterAnswer, &asked).await;
         }
     }
 
@@ -266,12 +301,12 @@ impl Shared {
         if let Some(reply) = self.not_now(asked, &manner) {
             return reply;
         }
-        self.at(Moment::BeforeEffect, asked).await;
+        self.at(Place::BeforeEffect, asked).await;
         if let Manner::Slow(time) = manner {
             tokio::time::sleep(time).await;
         }
         let reply = self.effect(asked);
-        self.at(Moment::AfterEffect, asked).await;
+        self.at(Place::AfterEffect, asked).await;
         self.state().busy.remove(&asked.node);
         match manner {
             Manner::Then(status, body) => Reply::Status(status, body),

@@ -7,7 +7,8 @@ mod contract;
 
 use std::time::Duration;
 
-use common::machines::{Machines, Manner, Moment};
+use common::double::Place;
+use common::machines::{Machines, Manner};
 use common::platform::Load;
 use common::{World, kill_now};
 use serde_json::{Value, json};
@@ -128,7 +129,7 @@ async fn whatever_becomes_of_the_answers_each_effect_comes_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_killed_at_any_moment_of_a_call_repeats_nothing() {
     let (mut world, machines) = world().await;
-    for at_moment in Moment::ALL {
+    for at_moment in Place::ALL {
         for (path, method, nodes) in [("/autoscaling/scale-up", "PUT", 3), ("/autoscaling/scale-down", "DELETE", 2)] {
             let (pid, at) = (world.pid(), machines.ledger().asked.len());
             machines.hook(move |moment, asked| {

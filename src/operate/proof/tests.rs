@@ -222,6 +222,16 @@ async fn what_the_node_held_before_must_be_somewhere_and_few_copies_must_not_bec
     assert!(asked(single, NOTHING, &Baseline::default()).await.is_err(), "two are wanted");
     let before = Inventory { shards: vec![replica(0, 3), replica(1, 1), replica(1, 2)], ..emptied() };
     asked(single, NOTHING, &Baseline::of(&before, &node(3))).await.expect("there was one copy before, too");
+    // Three are wanted and two were whole: two must still be, not one.
+    let mut three = Inventory { shards: vec![replica(0, 1), replica(0, 2), replica(1, 1), replica(1, 2)], ..emptied() };
+    three.wanted_replicas = BTreeMap::from([("docs".into(), 3)]);
+    let fewer: Views = |_, _| {
+        let mut view = Inventory { shards: vec![replica(0, 1), replica(1, 1), replica(1, 2)], ..emptied() };
+        view.wanted_replicas = BTreeMap::from([("docs".into(), 3)]);
+        Ok(view)
+    };
+    let lost = asked(fewer, NOTHING, &Baseline::of(&three, &node(3))).await.expect_err("one whole copy is gone");
+    assert_eq!(lost.to_string(), "docs/0 has 1 of 2 active copies");
     let none: Views = |_, _| {
         let mut dead = replica(0, 1);
         dead.state = ReplicaState::Dead;
