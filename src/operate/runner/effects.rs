@@ -86,9 +86,17 @@ impl Run {
                 return Ok(Outcome::Cancelled);
             }
             if let Err(no) = self.may_act(i).await? {
+                // An attempt of before may have come through while that was asked, and be the very reason for the no.
+                if !clean && let Look::Done(output) = self.look_until_known(i).await? {
+                    return Ok(Outcome::Done(output));
+                }
                 return self.give_up(i, clean, no).await;
             }
             if !self.begin_effect(i).await? {
+                continue;
+            }
+            // A journal that took no writes for a while has kept it waiting: what was proven may have changed since.
+            if leaves(&self.operation.steps[i].action) && !self.has_fresh_proof(i) {
                 continue;
             }
             tries += 1;
@@ -336,10 +344,7 @@ impl Run {
                 if let Err(why) = self.read(|run| run.stands(&node)).await?.and_then(|stands| stands) {
                     return Ok(Err(why));
                 }
-                let lasts = PROOF_LASTS.max(self.pace.probe);
-                let fresh = matches!(&self.proof,
-                    Some((Proof::Empty(proof), at)) if *proof.node() == node && at.elapsed() < lasts);
-                if !fresh {
+                if !self.has_fresh_proof(i) {
                     match self.new_proof(i, &node).await? {
                         Ok(proof) => self.operation.steps[i].output = Some(proof),
                         Err(why) => return Ok(Err(why)),
@@ -370,6 +375,17 @@ impl Run {
             }
             _ => Ok(Ok(())),
         }
+    }
+
+    /// Whether what the step takes was proven just now.
+    fn has_fresh_proof(&self, i: usize) -> bool {
+        let Some((proof, at)) = &self.proof else { return false };
+        let fits = match (&self.operation.steps[i].action, proof) {
+            (StepAction::Leave { node }, Proof::Empty(proof)) => proof.node() == node,
+            (StepAction::Forget { node }, Proof::Copies(proof)) => proof.node() == node,
+            _ => false,
+        };
+        fits && at.elapsed() < PROOF_LASTS.max(self.pace.probe)
     }
 
     /// Whether the decision still stands, and the node is still the one it was made about.

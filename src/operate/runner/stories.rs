@@ -412,6 +412,22 @@ async fn a_full_disk_holds_the_operation_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proof_that_has_grown_old_over_a_full_disk_is_made_anew() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("drain", StepState::Done).await;
+    story.world.fault("list", &[Fault::Refuse]); // so that the last questions before the leave take a moment
+    story.step_seen("prove", StepState::Done).await;
+    story.world.fill_disk(60); // two minutes, in which the node goes silent
+    story.world.cut_off(3, true);
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed, "{}", ended.detail);
+    assert!(ended.detail.contains("did not answer"), "{}", ended.detail);
+    assert!(!story.world.ledger().iter().any(|line| line.starts_with("leave")), "{:#?}", story.world.ledger());
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_that_was_overtaken_acts_no_more() {
     let mut story = four();
     story.begin(down()).await;
