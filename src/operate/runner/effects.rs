@@ -74,7 +74,8 @@ impl Run {
                     Look::Unknown(_) if said_absent => {}
                     Look::Done(_) => return Ok(Outcome::Moot("it is so already".into())),
                     Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
-                    Look::NotDone => {}
+                    // A person and the world agree.
+                    Look::NotDone => clean |= said_absent,
                 }
             }
             said_absent = false;
