@@ -58,8 +58,9 @@ impl Run {
         // Counted from this start: after a crash or a block there is always one more, with the same key.
         let mut tries = 0;
         loop {
+            let lifts = matches!(self.operation.steps[i].action, StepAction::Uncordon { .. });
             let may_be_moot = match self.operation.steps[i].action {
-                StepAction::Unjoin { .. } | StepAction::Forget { .. } => true,
+                StepAction::Unjoin { .. } | StepAction::Forget { .. } | StepAction::Uncordon { .. } => true,
                 StepAction::Destroy { .. } => self.operation.kind == Kind::Reap,
                 _ => false,
             };
@@ -71,7 +72,7 @@ impl Run {
                         self.begin_step(i).await?;
                         return Ok(Outcome::Done(output));
                     }
-                    Look::Unknown(_) if said_absent => {}
+                    Look::Unknown(_) if said_absent || lifts && !in_doubt => {}
                     Look::Done(_) => return Ok(Outcome::Moot("it is so already".into())),
                     Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
                     // A person and the world agree.
@@ -220,7 +221,7 @@ impl Run {
                 self.is_member(node).await.map(|member| done_if(!member))
             }
             StepAction::Cordon { node } => self.is_cordoned(node).await.map(done_if),
-            StepAction::Uncordon { node } => self.is_cordoned(node).await.map(|cordoned| done_if(!cordoned)),
+            StepAction::Uncordon { node } => self.is_uncordoned(node).await.map(done_if),
             _ => Ok(Look::NotDone),
         };
         answer.unwrap_or_else(|why| Look::Unknown(why.0))
@@ -246,6 +247,11 @@ impl Run {
     async fn is_cordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
         let seen = self.hands.datastore.inventory(None).await?;
         seen.member(node).map(|m| m.cordoned).ok_or_else(|| Unanswered(format!("{node} is not a member")))
+    }
+
+    /// A node that is no member any more, its leave having come through late, has no cordon either.
+    async fn is_uncordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
+        Ok(!self.is_member(node).await? || !self.is_cordoned(node).await?)
     }
 
     /// The machine as the journal has it: made by this operation, or found at its start.

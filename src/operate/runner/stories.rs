@@ -351,6 +351,17 @@ async fn a_shard_that_comes_back_after_the_drain_holds_the_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leave_that_comes_through_after_it_was_given_up_leaves_nothing_open() {
+    let mut story = four();
+    story.world.fault("leave", &[Fault::Lose, Fault::Late(Duration::from_secs(10)), Fault::Refuse]);
+    story.world.fault("uncordon", &[Fault::Hang]);
+    story.begin(down()).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, "leave n3: refused"));
+    assert_eq!((story.world.members().len(), story.world.machines().len(), story.world.cordoned()), (3, 4, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decision_that_no_longer_stands_is_not_carried_out() {
     let mut story = four();
     story.begin(down()).await;
