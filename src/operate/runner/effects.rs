@@ -251,7 +251,11 @@ impl Run {
 
     /// A node that is no member any more, its leave having come through late, has no cordon either.
     async fn is_uncordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
-        Ok(!self.is_member(node).await? || !self.is_cordoned(node).await?)
+        let seen = self.hands.datastore.inventory(None).await?;
+        if seen.members.is_empty() {
+            return Err(Unanswered("the cluster lists no member at all".into()));
+        }
+        Ok(seen.member(node).is_none_or(|member| !member.cordoned))
     }
 
     /// The machine as the journal has it: made by this operation, or found at its start.

@@ -311,6 +311,20 @@ async fn a_node_that_never_becomes_healthy_is_taken_away_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
+    let mut story = Story::new();
+    story.world.fault("join", &[Fault::Late(Duration::from_secs(5))]);
+    story.world.fault("destroy", &[Fault::Refuse]);
+    story.begin(up()).await;
+    story.step_seen("join", StepState::Unknown).await;
+    story.order(Verb::Cancel).await.expect("nothing was moved yet");
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Cancelled, "{}\n{:#?}", ended.detail, story.world.ledger());
+    assert_eq!((story.world.members().len(), story.world.machines().len()), (3, 3), "{:#?}", story.world.ledger());
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_is_put_back() {
     let mut story = four();
     story.world.set_flight(None);
