@@ -320,6 +320,9 @@ impl State {
     /// An operation, or one step of it, was written anew.
     pub fn wrote(&mut self, fence: u64, operation: &Operation, step: Option<&Step>) {
         if let Some(step) = step {
+            if step.state == StepState::Waiting {
+                self.laws.listed(); // a person says that it had no effect, and has looked
+            }
             self.laws.wrote_step(fence, step);
         }
         if !operation.state.is_final() {

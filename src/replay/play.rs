@@ -490,7 +490,7 @@ impl World {
                 !state.members.contains_key(node)
             }
             StepAction::Cordon { node } => state.members.get(node) == Some(&true),
-            StepAction::Uncordon { node } => state.members.get(node) == Some(&false),
+            StepAction::Uncordon { node } => state.members.get(node) != Some(&true),
             _ => false,
         }
     }

@@ -58,8 +58,9 @@ impl Run {
         // Counted from this start: after a crash or a block there is always one more, with the same key.
         let mut tries = 0;
         loop {
+            let lifts = matches!(self.operation.steps[i].action, StepAction::Uncordon { .. });
             let may_be_moot = match self.operation.steps[i].action {
-                StepAction::Unjoin { .. } | StepAction::Forget { .. } => true,
+                StepAction::Unjoin { .. } | StepAction::Forget { .. } | StepAction::Uncordon { .. } => true,
                 StepAction::Destroy { .. } => self.operation.kind == Kind::Reap,
                 _ => false,
             };
@@ -71,14 +72,14 @@ impl Run {
                         self.begin_step(i).await?;
                         return Ok(Outcome::Done(output));
                     }
-                    Look::Unknown(_) if said_absent => {}
+                    Look::Unknown(_) if said_absent || lifts && !in_doubt => {}
                     Look::Done(_) => return Ok(Outcome::Moot("it is so already".into())),
                     Look::Unknown(why) => return Ok(Outcome::Blocked(why)),
-                    Look::NotDone => {}
+                    // A person and the world agree.
+                    Look::NotDone => clean |= said_absent,
                 }
             }
-            // Nothing of it was found, and a person says so too: it has failed without a trace if it fails now.
-            clean |= std::mem::take(&mut said_absent);
+            said_absent = false;
             if tries >= self.attempts() {
                 return self.give_up(i, clean, why).await;
             }
@@ -95,6 +96,10 @@ impl Run {
                 return self.give_up(i, clean, no).await;
             }
             if !self.begin_effect(i).await? {
+                continue;
+            }
+            // A journal that took no writes for a while has kept it waiting: what was proven may have changed since.
+            if leaves(&self.operation.steps[i].action) && !self.has_fresh_proof(i) {
                 continue;
             }
             tries += 1;
@@ -217,7 +222,7 @@ impl Run {
                 self.is_member(node).await.map(|member| done_if(!member))
             }
             StepAction::Cordon { node } => self.is_cordoned(node).await.map(done_if),
-            StepAction::Uncordon { node } => self.is_cordoned(node).await.map(|cordoned| done_if(!cordoned)),
+            StepAction::Uncordon { node } => self.is_uncordoned(node).await.map(done_if),
             _ => Ok(Look::NotDone),
         };
         answer.unwrap_or_else(|why| Look::Unknown(why.0))
@@ -243,6 +248,15 @@ impl Run {
     async fn is_cordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
         let seen = self.hands.datastore.inventory(None).await?;
         seen.member(node).map(|m| m.cordoned).ok_or_else(|| Unanswered(format!("{node} is not a member")))
+    }
+
+    /// A node that is no member any more, its leave having come through late, has no cordon either.
+    async fn is_uncordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
+        let seen = self.hands.datastore.inventory(None).await?;
+        if seen.members.is_empty() {
+            return Err(Unanswered("the cluster lists no member at all".into()));
+        }
+        Ok(seen.member(node).is_none_or(|member| !member.cordoned))
     }
 
     /// The machine as the journal has it: made by this operation, or found at its start.
@@ -342,10 +356,7 @@ impl Run {
                 if let Err(why) = self.read(|run| run.stands(&node)).await?.and_then(|stands| stands) {
                     return Ok(Err(why));
                 }
-                let lasts = PROOF_LASTS.max(self.pace.probe);
-                let fresh = matches!(&self.proof,
-                    Some((Proof::Empty(proof), at)) if *proof.node() == node && at.elapsed() < lasts);
-                if !fresh {
+                if !self.has_fresh_proof(i) {
                     match self.new_proof(i, &node).await? {
                         Ok(proof) => self.operation.steps[i].output = Some(proof),
                         Err(why) => return Ok(Err(why)),
@@ -376,6 +387,17 @@ impl Run {
             }
             _ => Ok(Ok(())),
         }
+    }
+
+    /// Whether what the step takes was proven just now.
+    fn has_fresh_proof(&self, i: usize) -> bool {
+        let Some((proof, at)) = &self.proof else { return false };
+        let fits = match (&self.operation.steps[i].action, proof) {
+            (StepAction::Leave { node }, Proof::Empty(proof)) => proof.node() == node,
+            (StepAction::Forget { node }, Proof::Copies(proof)) => proof.node() == node,
+            _ => false,
+        };
+        fits && at.elapsed() < PROOF_LASTS.max(self.pace.probe)
     }
 
     /// Whether the decision still stands, and the node is still the one it was made about.

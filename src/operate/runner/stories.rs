@@ -311,6 +311,20 @@ async fn a_node_that_never_becomes_healthy_is_taken_away_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
+    let mut story = Story::new();
+    story.world.fault("join", &[Fault::Late(Duration::from_secs(5))]);
+    story.world.fault("destroy", &[Fault::Refuse]);
+    story.begin(up()).await;
+    story.step_seen("join", StepState::Unknown).await;
+    story.order(Verb::Cancel).await.expect("nothing was moved yet");
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Cancelled, "{}\n{:#?}", ended.detail, story.world.ledger());
+    assert_eq!((story.world.members().len(), story.world.machines().len()), (3, 3), "{:#?}", story.world.ledger());
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_is_put_back() {
     let mut story = four();
     story.world.set_flight(None);
@@ -348,6 +362,17 @@ async fn a_shard_that_comes_back_after_the_drain_holds_the_node() {
     assert_eq!(ended.state, OperationState::Failed);
     assert!(ended.detail.contains("still holds docs/7"), "{}", ended.detail);
     assert_eq!(story.world.machines().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leave_that_comes_through_after_it_was_given_up_leaves_nothing_open() {
+    let mut story = four();
+    story.world.fault("leave", &[Fault::Lose, Fault::Late(Duration::from_secs(10)), Fault::Refuse]);
+    story.world.fault("uncordon", &[Fault::Hang]);
+    story.begin(down()).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, "leave n3: refused"));
+    assert_eq!((story.world.members().len(), story.world.machines().len(), story.world.cordoned()), (3, 4, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,6 +433,22 @@ async fn a_full_disk_holds_the_operation_and_loses_nothing() {
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(story.world.ledger().len(), before, "no effect without a record");
     assert_eq!(story.end().await.state, OperationState::Succeeded);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_has_grown_old_over_a_full_disk_is_made_anew() {
+    let mut story = four();
+    story.begin(down()).await;
+    story.step_seen("drain", StepState::Done).await;
+    story.world.fault("list", &[Fault::Refuse]); // so that the last questions before the leave take a moment
+    story.step_seen("prove", StepState::Done).await;
+    story.world.fill_disk(60); // two minutes, in which the node goes silent
+    story.world.cut_off(3, true);
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed, "{}", ended.detail);
+    assert!(ended.detail.contains("did not answer"), "{}", ended.detail);
+    assert!(!story.world.ledger().iter().any(|line| line.starts_with("leave")), "{:#?}", story.world.ledger());
     story.told().await;
 }
 

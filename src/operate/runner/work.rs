@@ -19,6 +19,9 @@ use crate::operate::proof::{self, Baseline, NotProven, ProofOfCopies, ProofOfEmp
 /// Good probes in a row that make a new node a healthy member.
 const GOOD_PROBES: u32 = 3;
 
+/// How often a node that joins again and again is taken out, before a person must look.
+const UNJOINS: usize = 3;
+
 /// Why work ends before the operation does.
 pub(super) enum Halt {
     /// Asked to; the next start goes on.
@@ -161,9 +164,28 @@ impl Run {
         match outcome {
             Outcome::Done(output) => self.end_step(i, StepEvent::Succeeded, output, None).await,
             Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
-            Outcome::Failed(why) | Outcome::Blocked(why) => self.block(&name, &why).await,
+            Outcome::Failed(why) | Outcome::Blocked(why) => match self.joined_again(i).await? {
+                Some(node) => {
+                    let before = i.checked_sub(1);
+                    plan::add_step(&mut self.operation, StepAction::Unjoin { node }, &self.pace.deadlines, before);
+                    Ok(())
+                }
+                None => self.block(&name, &why).await,
+            },
             Outcome::Cancelled => Ok(()),
         }
+    }
+
+    /// The new node that could not be destroyed because its join came through late, after it had been taken out.
+    async fn joined_again(&mut self, i: usize) -> Result<Option<NodeId>, Halt> {
+        let StepAction::Destroy { node } = self.operation.steps[i].action.clone() else { return Ok(None) };
+        let is_unjoin = |step: &&Step| matches!(step.action, StepAction::Unjoin { .. });
+        let times = self.operation.steps.iter().filter(is_unjoin).count();
+        if !self.hands.datastore.holds_data() || times > UNJOINS {
+            return Ok(None);
+        }
+        let seen = self.read(|run| async { run.hands.datastore.inventory(None).await }).await?;
+        Ok(seen.is_ok_and(|seen| seen.member(&node).is_some()).then_some(node))
     }
 
     /// Whether a new node is to stay after all, because it holds a shard, or nobody can say that it does not.

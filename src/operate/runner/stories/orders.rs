@@ -321,6 +321,19 @@ async fn a_wrong_word_about_leaving_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn absent_said_of_a_leave_that_may_not_be_tried_again_puts_the_node_back() {
+    let mut story = blocked_leave(Fault::Lose).await;
+    *story.standing.0.lock().unwrap() = Some("n1 has become unhealthy".into());
+    story.order(Verb::Retry).await.expect("it is blocked");
+    assert_eq!(story.end().await.state, OperationState::Blocked, "it may still come through late");
+    story.order(absent()).await.expect("in doubt");
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, "leave n3: n1 has become unhealthy"));
+    assert_eq!((story.world.machines().len(), story.world.cordoned()), (4, 0));
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_word_about_destroying_ends_the_operation() {
     for (word, machines) in [(done(), 4), (absent(), 3)] {
         let mut story = four();

@@ -45,7 +45,7 @@ async fn a_dead_node_is_replaced_and_its_machine_left_to_a_person() {
 async fn each_failure_of_a_replacement_ends_as_it_should() {
     use Fault::*;
     use OperationState::*;
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("create refused", replace(), "create", &[Refuse; 3], Failed, 3),
         ("create's answer lost", replace(), "create", &[LoseAnswer], Succeeded, 4),
         ("create hangs once", replace(), "create", &[Hang], Succeeded, 4),
@@ -57,6 +57,7 @@ async fn each_failure_of_a_replacement_ends_as_it_should() {
         ("the first copy refused", replace(), "replicate", &[Refuse; 3], Failed, 3),
         ("forget refused", replace(), "forget", &[Refuse; 3], Partial, 4),
         ("forget's answer lost", replace(), "forget", &[LoseAnswer], Succeeded, 4),
+        ("forget comes late", replace(), "forget", &[Late(Duration::from_secs(3))], Succeeded, 4),
         ("list silent at first", replace(), "list", &[Refuse; 5], Succeeded, 4),
     ];
     for (what, action, call, faults, state, machines) in cases {
