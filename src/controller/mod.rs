@@ -16,6 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -133,7 +134,7 @@ struct Controller {
     /// The last that each source said; a silent one says nothing new.
     machines: Vec<Machine>,
     /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
-    has_listed: bool,
+    has_listed: Arc<AtomicBool>,
     world: Option<World>,
     decision: Option<Decision>,
     operation: Option<Operation>,
@@ -310,7 +311,7 @@ impl Controller {
         self.telemetry.scraped(&self.pool, &look.samples);
         let provider_silent = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
-            Ok(machines) if machines.is_empty() && (self.has_listed || !self.machines.is_empty()) => {
+            Ok(machines) if machines.is_empty() && (self.has_listed() || !self.machines.is_empty()) => {
                 Some("it lists no node at all, though it did before".to_string())
             }
             Ok(machines) => {

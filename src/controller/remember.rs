@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -53,7 +54,9 @@ impl Controller {
         let mode = saved_mode.map_or(first_mode, |saved| saved.mode);
         let now = eyes.clock.now();
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
-        let standing = standing::Picture { view: view.clone(), stop_file: stop_file.clone() };
+        let has_listed = Arc::new(AtomicBool::new(has_listed.unwrap_or_default()));
+        let standing =
+            standing::Picture { view: view.clone(), stop_file: stop_file.clone(), has_listed: has_listed.clone() };
         let (operator, reports) = operator(&eyes, journal.clone(), standing, settings.interval());
         let mut controller = Controller {
             view,
@@ -72,7 +75,7 @@ impl Controller {
             maintenance: maintenance.unwrap_or_default(),
             experience: Experience::default(),
             machines: Vec::new(),
-            has_listed: has_listed.unwrap_or_default(),
+            has_listed,
             world: None,
             decision: None,
             operation: None,
@@ -133,13 +136,17 @@ impl Controller {
         self.journal.save(&self.pool, "memory", &json!(self.memory), None).await
     }
 
+    pub(super) fn has_listed(&self) -> bool {
+        self.has_listed.load(Ordering::Relaxed)
+    }
+
     /// Remembers that the provider has listed nodes.
     pub(super) async fn note_list(&mut self) {
-        if self.has_listed || self.machines.is_empty() {
+        if self.has_listed() || self.machines.is_empty() {
             return;
         }
         match self.journal.save(&self.pool, HAS_LISTED, &json!(true), None).await {
-            Ok(()) => self.has_listed = true,
+            Ok(()) => self.has_listed.store(true, Ordering::Relaxed),
             Err(error) => self.telemetry.journal_error(&error), // tried again at the next check
         }
     }

@@ -1,6 +1,7 @@
 //! Asked by the operator before it begins, and again before what cannot be taken back: does the decision still stand?
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub struct Picture {
     pub view: Arc<ArcSwap<PoolView>>,
     pub stop_file: StopFile,
+    pub has_listed: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -32,6 +34,10 @@ impl Standing for Picture {
 
     fn forbidden(&self) -> bool {
         (self.stop_file)()
+    }
+
+    fn has_listed(&self) -> bool {
+        self.has_listed.load(Ordering::Relaxed)
     }
 }
 

@@ -70,6 +70,11 @@ pub trait Standing: Send + Sync {
 
     /// Whether everything is forbidden just now, going on and taking back included. The operation then waits as it is.
     fn forbidden(&self) -> bool;
+
+    /// Whether the provider has ever listed a node: an empty list is an error from then on, not an empty pool.
+    fn has_listed(&self) -> bool {
+        false
+    }
 }
 
 /// What the runner tells the controller. Each carries the operation as it then is in the journal.

@@ -100,6 +100,9 @@ impl World {
                 state.fates.entry(id.clone()).or_default().doomed = true;
                 state.remove_machine(id);
                 state.wipe(id);
+                if !state.scale.data {
+                    state.members.remove(id);
+                }
             }
             Blow::ComesBack => state.come_back(id),
             Blow::ComesBackEmpty => {

@@ -228,12 +228,19 @@ impl Run {
         answer.unwrap_or_else(|why| Look::Unknown(why.0))
     }
 
-    /// The node in the provider's list. A list that has become empty is no answer.
-    pub(super) async fn listed(&self, node: &NodeId) -> Result<Option<Machine>, Unanswered> {
+    /// The provider's list. One that has become empty is no answer.
+    async fn machines(&self) -> Result<Vec<Machine>, Unanswered> {
         let machines = self.hands.provider.list().await?;
-        if machines.is_empty() && self.found().is_some_and(|found| found.machines > 0) {
+        let had_some = self.standing.has_listed() || self.found().is_some_and(|found| found.machines > 0);
+        if machines.is_empty() && had_some {
             return Err(Unanswered("the provider lists no node at all, though it did before".into()));
         }
+        Ok(machines)
+    }
+
+    /// The node in the provider's list.
+    pub(super) async fn listed(&self, node: &NodeId) -> Result<Option<Machine>, Unanswered> {
+        let machines = self.machines().await?;
         Ok(machines.into_iter().find(|machine| &machine.id == node))
     }
 
@@ -420,7 +427,7 @@ impl Run {
         if let Err(why) = self.standing.still_stands(&self.operation).await {
             return Ok(Err(why));
         }
-        let machines = self.hands.provider.list().await?;
+        let machines = self.machines().await?;
         let store = &self.hands.datastore;
         let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
         let mut found = Found { machines: machines.len(), machine: None, baseline: None };

@@ -38,6 +38,10 @@ impl Standing for Stands {
     fn forbidden(&self) -> bool {
         self.1.load(Ordering::Relaxed)
     }
+
+    fn has_listed(&self) -> bool {
+        true
+    }
 }
 
 /// One world with one controller after the other.
@@ -296,6 +300,17 @@ async fn what_stays_unknown_is_blocked_and_looked_at_again_by_the_next_start() {
     story.restart().await;
     assert_eq!(story.end().await.state, OperationState::Succeeded);
     story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_empty_from_the_start_is_no_answer_either() {
+    let mut story = Story::new();
+    (1..=3).for_each(|n| story.world.take_away(n));
+    story.begin(up()).await;
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Failed, "{}", ended.detail);
+    assert!(ended.detail.contains("though it did before"), "{}", ended.detail);
+    assert_eq!(story.world.ledger(), [] as [String; 0]);
 }
 
 #[tokio::test(start_paused = true)]

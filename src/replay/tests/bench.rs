@@ -27,6 +27,10 @@ impl Standing for Stands {
     fn forbidden(&self) -> bool {
         false
     }
+
+    fn has_listed(&self) -> bool {
+        true
+    }
 }
 
 /// The three kinds of work that are taken apart, each over eight shards with two copies.
