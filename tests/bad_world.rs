@@ -227,7 +227,7 @@ async fn a_destroy_script_that_prints_garbage_and_removes_nothing() {
         (status["operation"]["state"] == "blocked").then_some(status)
     };
     let status = place.world.until("the status knows", WAIT, blocked).await;
-    says(&text(&status["needs_human"]), &["is blocked", "exit code 3", "502 Bad Gateway", "restart vecscale"]);
+    says(&text(&status["needs_human"]), &["is blocked", "exit code 3", "502 Bad Gateway", "retry"]);
     says(&text(&status["headline"]), &["blocked"]);
     nodes_are(&place, &["n1", "n2", "n3"]).await;
     let (code, answer) = place.world.post("/autoscaling/scale-up", Some(json!({"reason": "another"}))).await;
