@@ -381,6 +381,8 @@ impl Run {
                 }
                 Ok(Ok(()))
             }
+            // A move that was cancelled may have come through late, between two attempts too.
+            StepAction::Unjoin { .. } => Ok(self.must_stay(i).await?.map_or(Ok(()), Err)),
             StepAction::Destroy { node } if holds_data => {
                 let member = self.read(|run| run.is_member(&node)).await?;
                 Ok(match member {

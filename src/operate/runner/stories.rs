@@ -340,6 +340,20 @@ async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_move_that_comes_through_while_the_node_is_taken_out_lets_it_stay() {
+    let mut story = Story::new();
+    story.world.fault("move", &[Fault::Refuse, Fault::Late(Duration::from_secs(12)), Fault::Lose]);
+    story.world.fault("cancel", &[Fault::Refuse]);
+    story.world.fault("unjoin", &[Fault::Lose]);
+    story.begin(up()).await;
+    let ended = story.end().await;
+    assert_eq!(ended.state, OperationState::Partial, "{}\n{:#?}", ended.detail, story.world.ledger());
+    assert!(ended.detail.contains("n4 stays: it"), "{}", ended.detail);
+    assert_eq!((story.world.members().len(), story.world.machines().len()), (4, 4), "{:#?}", story.world.ledger());
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_is_put_back() {
     let mut story = four();
     story.world.set_flight(None);

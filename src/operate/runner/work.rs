@@ -157,23 +157,33 @@ impl Run {
             return self.finish(ended, self.operation.detail.clone()).await;
         };
         if let Some(why) = self.must_stay(i).await? {
-            let detail = format!("{}; {why}", self.operation.detail);
-            return self.finish(OperationState::Partial, detail).await;
+            return self.keep(&why).await;
         }
         let (name, outcome) = (self.named(i), self.step(i).await?);
         match outcome {
             Outcome::Done(output) => self.end_step(i, StepEvent::Succeeded, output, None).await,
             Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
-            Outcome::Failed(why) | Outcome::Blocked(why) => match self.joined_again(i).await? {
-                Some(node) => {
-                    let before = i.checked_sub(1);
-                    plan::add_step(&mut self.operation, StepAction::Unjoin { node }, &self.pace.deadlines, before);
-                    Ok(())
+            Outcome::Failed(why) | Outcome::Blocked(why) => {
+                if let Some(why) = self.must_stay(i).await? {
+                    return self.keep(&why).await;
                 }
-                None => self.block(&name, &why).await,
-            },
+                match self.joined_again(i).await? {
+                    Some(node) => {
+                        let before = i.checked_sub(1);
+                        plan::add_step(&mut self.operation, StepAction::Unjoin { node }, &self.pace.deadlines, before);
+                        Ok(())
+                    }
+                    None => self.block(&name, &why).await,
+                }
+            }
             Outcome::Cancelled => Ok(()),
         }
+    }
+
+    /// The undo ends here: the new node stays.
+    async fn keep(&mut self, why: &str) -> Result<(), Halt> {
+        let detail = format!("{}; {why}", self.operation.detail);
+        self.finish(OperationState::Partial, detail).await
     }
 
     /// The new node that could not be destroyed because its join came through late, after it had been taken out.
@@ -189,7 +199,7 @@ impl Run {
     }
 
     /// Whether a new node is to stay after all, because it holds a shard, or nobody can say that it does not.
-    async fn must_stay(&mut self, i: usize) -> Result<Option<String>, Halt> {
+    pub(super) async fn must_stay(&mut self, i: usize) -> Result<Option<String>, Halt> {
         let node = match &self.operation.steps[i].action {
             StepAction::Unjoin { node } | StepAction::Destroy { node } => node.clone(),
             _ => return Ok(None),
