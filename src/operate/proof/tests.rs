@@ -254,7 +254,7 @@ async fn a_dead_node_whose_shards_all_live_on_can_be_done_without() {
 #[tokio::test(start_paused = true)]
 async fn whatever_is_not_said_clearly_of_a_dead_node_is_no_proof() {
     let agreed: Views = |_, _| Ok(restored());
-    let cases: [(&str, Views, Held); 14] = [
+    let cases: [(&str, Views, Held); 15] = [
         ("n3 answers again", agreed, NOTHING),
         ("n3 answers again", agreed, |read| if read == 2 { Ok(Vec::new()) } else { Err(Unanswered("x".into())) }),
         (
@@ -327,6 +327,19 @@ async fn whatever_is_not_said_clearly_of_a_dead_node_is_no_proof() {
             },
             SILENT,
         ),
+        // Its own copy counts for nothing even where somebody still thinks it alive.
+        (
+            "n2 says: docs/1 has 1 of 2 active copies",
+            |_, via| {
+                let mut view = restored();
+                if via == Some(2) {
+                    view.members[2].healthy = true;
+                    view.shards[3].state = ReplicaState::Partial;
+                }
+                Ok(view)
+            },
+            SILENT,
+        ),
         (
             "docs/0 has 1 of 2 active copies",
             |_, _| {
@@ -376,6 +389,26 @@ async fn what_the_dead_node_had_needs_all_its_copies_and_the_rest_as_many_as_bef
     let before = restored();
     let said = asked_of_dead(dropped, SILENT, &Baseline::of(&before, &node(3))).await.expect_err("one is missing");
     assert_eq!(said.to_string(), "docs/1 has 1 of 2 active copies");
+
+    // Short since the node died is no measure, whether its copy is still listed or not.
+    const AS_IT_DIED: Views = |_, _| {
+        let mut view = restored();
+        view.shards[5].state = ReplicaState::Dead;
+        view.shards.remove(3);
+        Ok(view)
+    };
+    let dropped: Views = |read, via| {
+        let mut view = AS_IT_DIED(read, via)?;
+        view.shards.truncate(4);
+        Ok(view)
+    };
+    let as_it_died = Baseline::of(&AS_IT_DIED(1, None).expect("a view"), &node(3));
+    for (views, baseline) in
+        [(AS_IT_DIED, &Baseline { held: BTreeSet::new(), ..as_it_died.clone() }), (dropped, &as_it_died)]
+    {
+        let said = asked_of_dead(views, SILENT, baseline).await.expect_err("one is missing");
+        assert_eq!(said.to_string(), "docs/1 has 1 of 2 active copies");
+    }
 
     // A shard that the dead node never had, short before and after, is no hindrance.
     let mut elsewhere = restored();

@@ -341,16 +341,19 @@ async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_move_that_comes_through_while_the_node_is_taken_out_lets_it_stay() {
-    let mut story = Story::new();
-    story.world.fault("move", &[Fault::Refuse, Fault::Late(Duration::from_secs(12)), Fault::Lose]);
-    story.world.fault("cancel", &[Fault::Refuse]);
-    story.world.fault("unjoin", &[Fault::Lose]);
-    story.begin(up()).await;
-    let ended = story.end().await;
-    assert_eq!(ended.state, OperationState::Partial, "{}\n{:#?}", ended.detail, story.world.ledger());
-    assert!(ended.detail.contains("n4 stays: it"), "{}", ended.detail);
-    assert_eq!((story.world.members().len(), story.world.machines().len()), (4, 4), "{:#?}", story.world.ledger());
-    story.told().await;
+    let mut stayed = 0;
+    for delay in 6..=20 {
+        let mut story = Story::new();
+        story.world.fault("move", &[Fault::Refuse, Fault::Late(Duration::from_secs(delay)), Fault::Lose]);
+        story.world.fault("cancel", &[Fault::Refuse]);
+        story.world.fault("unjoin", &[Fault::Lose]);
+        story.begin(up()).await;
+        let ended = story.end().await;
+        story.world.check().unwrap_or_else(|broken| panic!("{delay} s: {broken}\n{:#?}", story.world.ledger()));
+        assert!(ended.state.is_final(), "{delay} s: {}", ended.detail);
+        stayed += u32::from(ended.state == OperationState::Partial && ended.detail.contains("n4 stays"));
+    }
+    assert!(stayed > 0, "in none of them did the shard arrive after the first attempt to take the node out");
 }
 
 #[tokio::test(start_paused = true)]
