@@ -156,9 +156,11 @@ const POOL_COLUMNS: [PoolColumn; 25] = [
     ("vecscale_operation_deadline_timestamp_seconds", "When the running operation's step must be done.", |v| {
         running(v, |o| o.deadline().map(|at| at.seconds()))
     }),
-    ("vecscale_operation_blocked", "Whether the running operation waits for a person to say how a step came out.", |v| {
-        Some(flag(v.operation.as_ref().is_some_and(|o| o.state == OperationState::Blocked)))
-    }),
+    (
+        "vecscale_operation_blocked",
+        "Whether the running operation waits for a person to say how a step came out.",
+        |v| Some(flag(v.operation.as_ref().is_some_and(|o| o.state == OperationState::Blocked))),
+    ),
     ("vecscale_operation_bytes", "Bytes that the running operation moves in all.", |v| {
         running(v, |o| Some(o.bytes_total as f64))
     }),
