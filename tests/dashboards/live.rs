@@ -300,7 +300,7 @@ fn filtered(page: &Page, selector: &promql::Selector) -> Vec<String> {
 fn rules() -> Vec<Query> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts");
     let mut queries = Vec::new();
-    for file in ["recording", "scaler", "database"] {
+    for file in ["scaler", "database"] {
         let written = std::fs::read_to_string(folder.join(format!("{file}.yml"))).expect("a readable file");
         let groups: serde_json::Value = serde_yaml::from_str(&written).expect("YAML");
         for rule in groups["groups"].as_array().into_iter().flatten().flat_map(|g| g["rules"].as_array()).flatten() {
