@@ -186,3 +186,22 @@ fn inhibitions_name_alerts_that_exist() {
         assert!(names.contains(name), "no alert {name}");
     }
 }
+
+/// The `alerts:` section that goes with the route: every database alert has one meaning for vecscale, and alerts about vecscale
+/// have none.
+#[test]
+fn the_section_for_vecscale_names_each_database_alert_once() {
+    let readme = read("deploy/alertmanager/README.md");
+    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of YAML");
+    let section: Value = serde_yaml::from_str(block).unwrap_or_else(|e| panic!("{block}: {e}"));
+    let named = regex::Regex::new(r#"alertname=~?"([^"]+)""#).expect("a valid expression");
+    let matchers = list(&section["pools"][0], "alerts").iter().map(|alert| text(alert, "/matchers/0").to_string());
+    let names = matchers.flat_map(|m| named.captures(&m).map(|c| c[1].to_string()));
+    let mut names: Vec<String> = names.flat_map(|n| n.split('|').map(Into::into).collect::<Vec<_>>()).collect();
+    names.sort();
+    let driving = |(_, rule): &(&str, Value)| text(rule, "/labels/component") != "scaler";
+    let mut expected: Vec<String> =
+        alerts().iter().filter(|a| driving(a)).map(|(_, rule)| text(rule, "/alert").into()).collect();
+    expected.sort();
+    assert_eq!(names, expected);
+}

@@ -251,3 +251,16 @@ fn lines_are_drawn_beside_their_signals() {
     }
     assert!(drawn >= 20, "{drawn} lines");
 }
+
+/// The provisioning files are YAML, and tie nothing to one Grafana.
+#[test]
+fn provisioning_can_be_read() {
+    for (file, key) in [("datasources/prometheus.yaml", "datasources"), ("dashboards/vecscale.yaml", "providers")] {
+        let path = board::folder().join("../deploy/grafana/provisioning").join(file);
+        let written = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let read: Value = serde_yaml::from_str(&written).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!(read["apiVersion"], 1, "{file}");
+        let entries = list(&read, &format!("/{key}"));
+        assert!(!entries.is_empty() && entries.iter().all(|e| e.get("uid").is_none()), "{file}: {read}");
+    }
+}
