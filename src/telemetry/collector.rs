@@ -10,8 +10,8 @@ use prometheus::proto::MetricFamily;
 
 use super::families::Family;
 use crate::model::{
-    Guard, Kind, Mode, NodeSeen, NodeState, Observation, Operation, PoolName, PoolView, ScalingThresholds, Signal,
-    Source, StepAction, UnexplainedKind,
+    Guard, Kind, Mode, NodeSeen, NodeState, Observation, Operation, OperationState, PoolName, PoolView,
+    ScalingThresholds, Signal, Source, StepAction, UnexplainedKind,
 };
 
 /// The pools that are shown. Clones show the same pools.
@@ -116,7 +116,7 @@ fn running(view: &PoolView, value: fn(&Operation) -> Option<f64>) -> Option<f64>
     view.operation.as_ref().and_then(value)
 }
 
-const POOL_COLUMNS: [PoolColumn; 24] = [
+const POOL_COLUMNS: [PoolColumn; 25] = [
     ("vecscale_cpu_usage_ratio", "Share of CPU in use over the pool, 0 to 1.", |v| reading(v, Signal::Cpu)),
     ("vecscale_memory_usage_ratio", "Share of memory in use over the pool, 0 to 1.", |v| reading(v, Signal::Memory)),
     ("vecscale_storage_usage_ratio", "Share of disk in use over the pool, 0 to 1.", |v| reading(v, Signal::Storage)),
@@ -156,6 +156,11 @@ const POOL_COLUMNS: [PoolColumn; 24] = [
     ("vecscale_operation_deadline_timestamp_seconds", "When the running operation's step must be done.", |v| {
         running(v, |o| o.deadline().map(|at| at.seconds()))
     }),
+    (
+        "vecscale_operation_blocked",
+        "Whether the running operation waits for a person to say how a step came out.",
+        |v| Some(flag(v.operation.as_ref().is_some_and(|o| o.state == OperationState::Blocked))),
+    ),
     ("vecscale_operation_bytes", "Bytes that the running operation moves in all.", |v| {
         running(v, |o| Some(o.bytes_total as f64))
     }),

@@ -67,6 +67,7 @@ fn closed_label_sets_begin_at_zero() {
             (r#"vecscale_last_operation_timestamp_seconds{kind="rebalance",pool="default"}"#, Some("0")),
             (r#"vecscale_operation_running{kind="scale_down",pool="default",step="drain"}"#, Some("0")),
             (r#"vecscale_guard_active{guard="cooldown",pool="default"}"#, Some("0")),
+            (r#"vecscale_operation_blocked{pool="default"}"#, Some("0")),
             (r#"vecscale_mode{mode="active",pool="default"}"#, Some("1")),
             (r#"vecscale_mode{mode="stopped",pool="default"}"#, Some("0")),
             (r#"vecscale_nodes{pool="default",state="draining"}"#, Some("0")),
@@ -140,7 +141,9 @@ fn a_number_that_is_none_is_no_sample() {
     let seen = view.seen.as_mut().expect("an observation");
     seen.readings.insert(Signal::Cpu, Reading::Fresh { value: f64::NAN });
     seen.nodes[0].load = Some(f64::INFINITY);
+    view.operation.as_mut().expect("a running operation").state = OperationState::Blocked;
     let page = showing(view).0.render();
+    assert_series(&page, &[(r#"vecscale_operation_blocked{pool="default"}"#, Some("1"))]);
     assert_series(&page, &[(r#"vecscale_cpu_usage_ratio{pool="default"}"#, None)]);
     assert_series(&page, &[(r#"vecscale_node_load_ratio{node="n1",pool="default"}"#, None)]);
 }
