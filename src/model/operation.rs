@@ -83,6 +83,22 @@ impl Operation {
         Some(settling.started_at?.since(asked))
     }
 
+    /// An up soon after a down, or a down soon after an up, where both have changed the cluster: growing and shrinking in
+    /// turns. `before` is the last one that changed the number of nodes.
+    pub fn reverses(&self, before: &Operation) -> bool {
+        let soon = before.ended_at.is_some_and(|ended| self.started_at.since(ended) <= Self::REVERSAL_WITHIN);
+        self.has_scaled() && before.has_scaled() && self.kind != before.kind && soon
+    }
+
+    /// An operation in the other direction within this time of the end of one is a reversal.
+    const REVERSAL_WITHIN: Duration = Duration::from_secs(3600);
+
+    /// It has added or removed a node, and that stays so.
+    pub fn has_scaled(&self) -> bool {
+        matches!(self.kind, Kind::ScaleUp | Kind::ScaleDown)
+            && matches!(self.state, OperationState::Succeeded | OperationState::Partial)
+    }
+
     /// The step that is under way, else the one that comes next, else the last, with its place counted from 1; `None`
     /// without steps.
     pub fn current_step(&self) -> Option<(usize, &Step)> {
