@@ -245,7 +245,7 @@ async fn start_pool(
 fn probe(scrape: &ScrapeSettings, clock: &Arc<dyn Clock>) -> anyhow::Result<Probe> {
     if let Some(asking) = scrape.prometheus.clone().filter(|asking| asking.health.is_some()) {
         let prometheus = Prometheus::new(asking).map_err(|why| anyhow::anyhow!("prometheus: {why}"))?;
-        return Ok(Probe::Prometheus(prometheus, clock.clone()));
+        return Ok(Probe::Prometheus(Box::new(prometheus), clock.clone()));
     }
     let path = scrape.pages.first().map_or("/", |page| page.path.as_str()).to_string();
     Ok(Probe::Page { client: crate::http::client(|builder| builder)?, path })

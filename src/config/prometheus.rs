@@ -28,7 +28,8 @@ pub(super) fn read(
         return None;
     }
     let server = server(&section.section("prometheus"), interval, base_dir);
-    if !is_asked {
+    // A query that was refused is no reason to say that there is none.
+    if !is_asked && section.problems.is_empty() {
         let hint = "give a signal as `promql`, or leave the server out";
         section.problem("prometheus", "is asked for nothing", hint);
     }

@@ -13,8 +13,8 @@ use super::section::Section;
 const BUILT_IN: [&str; 7] =
     ["cpu_usage", "memory_usage", "storage_usage", "search_latency", "error_rate", "query_throughput", "vectors"];
 
-/// Names whose conditions (`cpu_high`, `latency_low` …) are those of the built-in signals.
-const TAKEN: [&str; 5] = ["cpu", "memory", "storage", "latency", "error_rate"];
+/// Names whose conditions (`cpu_high`, `latency_low` …) are those of the built-in signals, and what `scrape.health` tells.
+const TAKEN: [&str; 6] = ["cpu", "memory", "storage", "latency", "error_rate", "health"];
 
 const STATS: [(&str, Stat); 4] = [("mean", Stat::Mean), ("p50", Stat::P50), ("p95", Stat::P95), ("p99", Stat::P99)];
 const COMBINES: [(&str, Combine); 3] = [("sum", Combine::Sum), ("max", Combine::Max), ("mean", Combine::Mean)];

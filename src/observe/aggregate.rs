@@ -69,6 +69,9 @@ fn node(
             Err(why) => drop(gaps.insert(signal.clone(), why)),
         }
     }
+    // What is no signal of the pool, such as the health that others tell: only why it is not known is of interest.
+    let besides = look.iter().flat_map(|l| &l.measured).filter(|(signal, _)| !settings.signals.contains(signal));
+    gaps.extend(besides.filter_map(|(signal, told)| Some((signal.clone(), told.as_ref().err()?.to_string()))));
     let held = holdings.map(|h| h.by_node.get(&entry.id).copied().unwrap_or_default());
     NodeSeen {
         id: entry.id.clone(),

@@ -100,7 +100,7 @@ fn machines(text: &str, is_json: bool) -> Result<Vec<Machine>, String> {
 fn machine(target: &str, labels: &BTreeMap<String, String>) -> Result<Machine, String> {
     let id = match labels.get("node") {
         Some(id) => NodeId::new(id),
-        None => NodeId::new(&target.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-").trim_matches('-')),
+        None => NodeId::new(target.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-").trim_matches('-')),
     };
     let id = id.map_err(|error| format!("{error}; the label node may name it"))?;
     let scheme = labels.get("__scheme__").map_or("http", String::as_str);

@@ -27,7 +27,7 @@ pub enum Probe {
     /// `path` of its address answers below 500.
     Page { client: reqwest::Client, path: String },
     /// Prometheus says that it is well.
-    Prometheus(Prometheus, Arc<dyn Clock>),
+    Prometheus(Box<Prometheus>, Arc<dyn Clock>),
 }
 
 impl NoDatastore {

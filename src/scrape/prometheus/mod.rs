@@ -77,8 +77,8 @@ pub(super) struct Told {
     pub pool: BTreeMap<Signal, Result<f64, Gap>>,
     /// An entry for every target.
     pub by_node: BTreeMap<Signal, BTreeMap<NodeId, Result<f64, Gap>>>,
-    /// An entry for every target; `None` where the pages tell.
-    pub health: Option<BTreeMap<NodeId, Answer>>,
+    /// The number of every target, 0 for ill; `None` where the pages tell.
+    pub health: Option<BTreeMap<NodeId, Result<f64, Gap>>>,
     /// What is to be known of the queries: failures, and remarks of the server.
     pub notes: Vec<String>,
 }
@@ -226,15 +226,17 @@ impl Told {
         if signal.is_some() {
             self.by_node.insert(number, by_node);
         } else {
-            let answers = by_node.into_iter().map(|(id, told)| (id, health(&told)));
-            self.health = Some(answers.collect());
+            self.health = Some(by_node);
         }
     }
 
     /// Adds to a sample what the server told of the node.
     pub(super) fn complete(&self, sample: &mut NodeSample) {
-        if let Some(answer) = self.health.as_ref().and_then(|health| health.get(&sample.node)) {
-            sample.answer = *answer;
+        if let Some(told) = self.health.as_ref().and_then(|health| health.get(&sample.node)) {
+            sample.answer = health(told);
+            if let Err(gap) = told {
+                sample.signals.insert(health_as_signal(), Err(gap.clone())); // why it is not known
+            }
         }
         for (signal, by_node) in &self.by_node {
             let told = by_node.get(&sample.node).map(|told| told.clone().map(Raw::Gauge));
@@ -243,7 +245,7 @@ impl Told {
     }
 }
 
-/// Health is a number as any other, and has no range of its own.
+/// Health is a number as any other, and has no range of its own. No custom signal has this name.
 fn health_as_signal() -> Signal {
     Signal::Custom("health".into())
 }

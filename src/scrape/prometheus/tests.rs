@@ -84,7 +84,8 @@ fn invented_answers_for_the_whole_pool() {
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}}"#;
     let text = r#"{"status":"success","data":{"resultType":"string","result":[1,"0.5"]}}"#;
     let ok = StatusCode::OK;
-    let cases: Vec<(&str, StatusCode, String, Signal, Result<f64, &str>)> = vec![
+    type Case = (&'static str, StatusCode, String, Signal, Result<f64, &'static str>);
+    let cases: Vec<Case> = vec![
         ("a number", ok, vector("\"0.5\""), Signal::Cpu, Ok(0.5)),
         ("a large one", ok, vector("\"1e+09\""), Signal::Vectors, Ok(1e9)),
         ("an infinity", ok, vector("\"+Inf\""), custom(), Err("not a finite number in its range: inf")),
@@ -359,8 +360,16 @@ async fn health_is_known_of_whom_the_answer_names_and_of_no_one_else() {
     let targets: Vec<Target> = (1..5).map(|i| target(&format!("n{i}"), &format!("http://10.0.0.{i}:80"))).collect();
     let prometheus = asking(server(url), std::slice::from_ref(&cpu), Some(up.clone()));
     let told = prometheus.ask(&targets, INTERVAL, &SystemClock).await;
-    let health: Vec<Answer> = told.health.clone().expect("it was asked for").into_values().collect();
+    let sample = |told: &Told, target: &Target| {
+        let (node, at, took) = (target.id.clone(), SystemClock.now(), Duration::ZERO);
+        let mut sample = NodeSample { node, at, took, answer: Answer::None, signals: BTreeMap::new() };
+        told.complete(&mut sample);
+        sample
+    };
+    let health: Vec<Answer> = targets.iter().map(|target| sample(&told, target).answer).collect();
     assert_eq!(health, [Answer::Up, Answer::Ill, Answer::Unknown, Answer::Unknown]);
+    let third = &sample(&told, &targets[2]).signals[&Signal::Custom("health".into())];
+    assert!(third.clone().expect_err("not named").to_string().contains("none of 4 series has instance=\"n3\""));
     assert_eq!(told.by_node[&Signal::Cpu][&targets[0].id], Ok(0.5));
     assert!(told.pool.is_empty() && told.notes.is_empty(), "{told:?}");
     let well = async |i: usize| prometheus.is_well(&targets[i], &SystemClock).await.map_err(|gap| gap.to_string());
@@ -370,7 +379,7 @@ async fn health_is_known_of_whom_the_answer_names_and_of_no_one_else() {
     // A server that is silent says nothing of the nodes.
     let silent = asking(server(raw(b"", false).await), &[cpu], Some(up));
     let told = silent.ask(&targets, INTERVAL, &SystemClock).await;
-    assert!(told.health.expect("it was asked for").into_values().all(|answer| answer == Answer::Unknown));
+    assert!(targets.iter().all(|target| sample(&told, target).answer == Answer::Unknown));
     assert!(told.by_node[&Signal::Cpu].values().all(|told| matches!(told, Err(Gap::Query(_)))));
     assert_eq!(told.notes.len(), 2, "{:?}", told.notes);
 }
