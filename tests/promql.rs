@@ -23,13 +23,15 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(dir: &Path, port: u16) -> Prometheus {
+    /// `prometheus.yml` lies in `dir`; `arguments` are further ones.
+    fn start(dir: &Path, port: u16, arguments: &[String]) -> Prometheus {
         let log = fs::File::create(dir.join("prometheus.log")).expect("the log file");
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--log.level=warn")
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -152,7 +154,7 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
         "{status:#}"
     );
 
-    let mut prometheus = Prometheus::start(world.dir.path(), port);
+    let mut prometheus = Prometheus::start(world.dir.path(), port, &[]);
     Vectors::fill(&world, 2000).await;
     let known = async |w: &World| {
         let status = w.status().await;
@@ -217,6 +219,37 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
     let page = world.try_get("/metrics").await.expect("a page");
     assert!(page.contains("vecscale_signal_fresh{pool=\"default\",signal=\"cpu_usage\"} 0"), "{page}");
     assert!(!page.contains("\nvecscale_cpu_usage_ratio{"), "a signal that is missing has no sample");
+    assert_eq!(world.stop(), Some(0), "{}", world.logs());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_a_password_over_tls_gets_it() {
+    let port = free_port();
+    let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+    let mut world = World::new(&format!(
+        "pools:\n  - {{name: default, thresholds: {{health_check_interval: 1, min_nodes: 1}}, scrape: {{preset: none, prometheus: \
+         {{url: 'https://localhost:{port}', basic_auth: {{username: me, password_file: password}}, \
+         tls_config: {{ca_file: '{certificates}/ca.pem'}}}}, signals: {{query_throughput: {{promql: '1 + vector(41)'}}}}}}, \
+         provider: {{type: none}}, datastore: {{type: none}}, nodes: {{static: [{{id: n, address: 'http://127.0.0.1:1'}}]}}}}"
+    ));
+    // The hash is that of "pass".
+    let web = format!(
+        "tls_server_config: {{cert_file: {certificates}/localhost.pem, key_file: {certificates}/localhost.key}}\n\
+         basic_auth_users: {{me: $2b$05$abcdefghijklmnopqrstuuZFBUbfXoM8LFiPx8LYlO/sXZB/Cwk3K}}\n"
+    );
+    for (name, text) in [("web.yml", web.as_str()), ("prometheus.yml", ""), ("password", "wrong\n")] {
+        fs::write(world.path(name), text).expect("a file");
+    }
+    let arguments = [format!("--web.config.file={}", world.path("web.yml").display())];
+    let _prometheus = Prometheus::start(world.dir.path(), port, &arguments);
+    world.start().await;
+    let reads = async |world: &World, key: &str, expected: Value| {
+        let so = async |w: &World| (reading(&w.status().await, "query_throughput")[key] == expected).then_some(());
+        world.until(&format!("{key} {expected}"), Duration::from_secs(60), so).await;
+    };
+    reads(&world, "why", json!("Prometheus: HTTP 401 Unauthorized")).await;
+    fs::write(world.path("password"), "pass\n").expect("a file");
+    reads(&world, "value", json!(42.0)).await;
     assert_eq!(world.stop(), Some(0), "{}", world.logs());
 }
 

@@ -360,3 +360,36 @@ impl StepState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_what_back() {
+        use Kind::{Rebalance, ScaleDown, ScaleUp};
+        use OperationState::{Blocked, Cancelled, Failed, Partial, Running, Succeeded};
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        let operation = |kind: Kind, state: OperationState, from: i64| Operation {
+            state,
+            ended_at: state.is_final().then(|| at(from + 100)),
+            ..Operation::new(OperationId("o".into()), "p".into(), kind, Trigger::Threshold, "vecscale", at(from))
+        };
+        let cases = [
+            ("a down soon after an up", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 200, true),
+            ("an up soon after a down", (ScaleDown, Succeeded), (ScaleUp, Partial), 200, true),
+            ("at the hour", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 3700, true),
+            ("after it", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 3701, false),
+            ("the same way", (ScaleUp, Succeeded), (ScaleUp, Succeeded), 200, false),
+            ("the first changed nothing", (ScaleUp, Failed), (ScaleDown, Succeeded), 200, false),
+            ("the second changed nothing", (ScaleUp, Succeeded), (ScaleDown, Cancelled), 200, false),
+            ("the second is not done", (ScaleUp, Succeeded), (ScaleDown, Running), 200, false),
+            ("the second is blocked", (ScaleUp, Succeeded), (ScaleDown, Blocked), 200, false),
+            ("no node came or went", (ScaleUp, Succeeded), (Rebalance, Succeeded), 200, false),
+        ];
+        for (what, before, now, from, expected) in cases {
+            let (before, now) = (operation(before.0, before.1, 0), operation(now.0, now.1, from));
+            assert_eq!(now.reverses(&before), expected, "{what}");
+        }
+    }
+}
