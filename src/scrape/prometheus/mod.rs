@@ -41,7 +41,7 @@ pub struct Asking {
 pub struct ServerSettings {
     /// `http(s)://host[:port][/path]`, without user, query and fragment.
     pub url: Url,
-    /// Of one query.
+    /// Of all queries of one look together.
     pub timeout: Duration,
     pub credentials: Option<Credentials>,
     /// Certificates that are trusted instead of the system's.
@@ -49,7 +49,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// The longest that a query may take, unless configured.
+    /// The longest that the queries may take, unless configured.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 }
 
@@ -122,7 +122,10 @@ impl Prometheus {
     pub(super) async fn ask(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Told {
         let signals = self.asking.signals.iter().map(|(signal, query)| (Some(signal), query));
         let all = signals.chain(self.asking.health.iter().map(|query| (None, query)));
-        let replies = all.map(|(signal, query)| async move { (signal, query, self.reply(query, interval).await) });
+        // The interval may have been set below the timeout while running.
+        let timeout = self.asking.server.timeout.min(interval);
+        let deadline = Instant::now() + timeout;
+        let replies = all.map(async |(signal, query)| (signal, query, self.reply(query, timeout, deadline).await));
         let replies: Vec<_> = futures::stream::iter(replies.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
         let fresh = Freshness::two(interval, clock.now());
         let mut told = Told::default();
@@ -139,18 +142,15 @@ impl Prometheus {
     pub async fn is_well(&self, target: &Target, clock: &dyn Clock) -> Result<bool, Gap> {
         let query = self.asking.health.as_ref().ok_or_else(|| Gap::Query("no query tells of health".into()))?;
         let timeout = self.asking.server.timeout;
-        let reply = self.reply(query, timeout).await?;
+        let reply = self.reply(query, timeout, Instant::now() + timeout).await?;
         let fresh = Freshness::two(timeout, clock.now());
         let told = answer::by_node(&reply, query, &health_as_signal(), std::slice::from_ref(target), fresh);
         told.into_values().next().unwrap_or_else(|| Err(Gap::NoSeries(query.promql.clone()))).map(|well| well != 0.0)
     }
 
-    async fn reply(&self, query: &Query, interval: Duration) -> Result<Reply, Gap> {
-        // The interval may have been set below the timeout while running.
-        let timeout = self.asking.server.timeout.min(interval);
-        let late = || Gap::Query(format!("no answer within {} s", timeout.as_secs_f64()));
-        let asked = tokio::time::timeout_at(Instant::now() + timeout, self.request(query, timeout));
-        asked.await.unwrap_or_else(|_| Err(late()))
+    async fn reply(&self, query: &Query, timeout: Duration, deadline: Instant) -> Result<Reply, Gap> {
+        let asked = tokio::time::timeout_at(deadline, self.request(query, timeout)).await;
+        asked.unwrap_or_else(|_| Err(Gap::Query(format!("no answer within {} s", timeout.as_secs_f64()))))
     }
 
     async fn request(&self, query: &Query, timeout: Duration) -> Result<Reply, Gap> {

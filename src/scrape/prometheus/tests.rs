@@ -397,3 +397,14 @@ fn certificates_that_cannot_be_read_are_told() {
     std::fs::write(&file, "nothing").expect("a file");
     assert!(refused().contains("ca.pem: it holds no certificate"), "{}", refused());
 }
+
+#[tokio::test]
+async fn many_queries_take_no_longer_than_one() {
+    let signals: Vec<_> = (0..30).map(|i| (Signal::Custom(format!("s{i}").into()), query(None))).collect();
+    let prometheus = asking(server(raw(b"", true).await), &signals, None);
+    let began = Instant::now();
+    let told = prometheus.ask(&[], INTERVAL, &SystemClock).await;
+    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    let late = |told: &Result<f64, Gap>| *told == Err(Gap::Query("no answer within 2 s".into()));
+    assert!(told.pool.len() == 30 && told.pool.values().all(late), "{:?}", told.pool);
+}
