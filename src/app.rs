@@ -19,7 +19,7 @@ use crate::controller::{self, Eyes, Parts, Reload, Running, StopFile, Taking};
 use crate::handle::PoolHandle;
 use crate::model::{HistoryKind, PoolName};
 use crate::operate::drivers::http::HttpProvider;
-use crate::operate::drivers::none::{NoDatastore, NoProvider};
+use crate::operate::drivers::none::{NoDatastore, NoProvider, Probe};
 use crate::operate::drivers::process::Process;
 use crate::operate::drivers::script::{self, ScriptProvider};
 use crate::operate::drivers::script_store::ScriptStore;
@@ -27,6 +27,8 @@ use crate::operate::drivers::vectornode::Vectornode;
 use crate::operate::drivers::{Datastore, DatastoreSettings, Places, Provider, ProviderSettings};
 use crate::record::{Entry, Journal, SqliteJournal};
 use crate::scrape::Sources;
+use crate::scrape::prometheus::Prometheus;
+use crate::scrape::settings::ScrapeSettings;
 use crate::serve::{self, ExternalUrl, ServeOptions, Server};
 use crate::telemetry::Telemetry;
 
@@ -211,17 +213,16 @@ async fn start_pool(
             Arc::new(ScriptProvider::new(pool.name.clone(), settings.clone(), &places))
         }
         ProviderSettings::Http(settings) => Arc::new(HttpProvider::new(settings.clone())?),
-        ProviderSettings::None => Arc::new(NoProvider::new(pool.nodes.clone().unwrap_or_default())),
+        ProviderSettings::None => {
+            Arc::new(NoProvider::new(pool.nodes.clone().unwrap_or_default(), pool.node_files.clone()))
+        }
     };
     let store: Arc<dyn Datastore> = match &pool.datastore {
         DatastoreSettings::Vectornode => Arc::new(Vectornode::start(provider.clone(), journal.fence())),
         DatastoreSettings::Script(settings) => {
             Arc::new(ScriptStore::new(pool.name.clone(), (**settings).clone(), &places))
         }
-        DatastoreSettings::None => {
-            let path = pool.scrape.pages.first().map_or("/", |page| page.path.as_str());
-            Arc::new(NoDatastore::new(provider.clone(), crate::http::client(|builder| builder)?, path.to_string()))
-        }
+        DatastoreSettings::None => Arc::new(NoDatastore::new(provider.clone(), probe(&pool.scrape, clock)?)),
     };
     let sources = Arc::new(Sources::new(pool.scrape.clone())?);
     let eyes = Eyes { provider, store, sources, clock: clock.clone() };
@@ -238,6 +239,16 @@ async fn start_pool(
     started.pools.insert(pool.name.clone(), handle);
     started.reloadable.insert(pool.name.clone(), Reloadable { eyes, reloads });
     Ok(())
+}
+
+/// How a node without a datastore shows that it serves: as it does at every check.
+fn probe(scrape: &ScrapeSettings, clock: &Arc<dyn Clock>) -> anyhow::Result<Probe> {
+    if let Some(asking) = scrape.prometheus.clone().filter(|asking| asking.health.is_some()) {
+        let prometheus = Prometheus::new(asking).map_err(|why| anyhow::anyhow!("prometheus: {why}"))?;
+        return Ok(Probe::Prometheus(Box::new(prometheus), clock.clone()));
+    }
+    let path = scrape.pages.first().map_or("/", |page| page.path.as_str()).to_string();
+    Ok(Probe::Page { client: crate::http::client(|builder| builder)?, path })
 }
 
 fn stop_file(storage: &Path) -> StopFile {

@@ -159,15 +159,24 @@ pub fn client(more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -
 /// When there is no token to be had from the file; what it holds is not shown.
 pub async fn bearer(file: &Path) -> Result<HeaderValue, String> {
     let shown = file.display();
-    let secret = tokio::fs::read_to_string(file).await.map_err(|error| format!("credentials file {shown}: {error}"))?;
-    if secret.trim().is_empty() {
-        return Err(format!("credentials file {shown}: it holds nothing"));
-    }
-    let value = HeaderValue::from_str(&format!("Bearer {}", secret.trim()));
+    let value = HeaderValue::from_str(&format!("Bearer {}", secret(file).await?));
     let value = value.ok().filter(|value| value.to_str().is_ok()); // a header would take more than ASCII
     let mut value = value.ok_or_else(|| format!("credentials file {shown}: what it holds cannot stand in a header"))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// What a file holds that is a secret, without the white space around it.
+///
+/// # Errors
+/// When it cannot be read or holds nothing.
+pub async fn secret(file: &Path) -> Result<String, String> {
+    let shown = file.display();
+    let secret = tokio::fs::read_to_string(file).await.map_err(|error| format!("credentials file {shown}: {error}"))?;
+    match secret.trim() {
+        "" => Err(format!("credentials file {shown}: it holds nothing")),
+        secret => Ok(secret.to_string()),
+    }
 }
 
 /// `http://host:port` without path, query or user; a slash at the end is dropped. `None` for all else.
@@ -184,6 +193,12 @@ pub fn origin(text: &str) -> Option<String> {
         && uri.query().is_none()
         && !text.contains('#');
     plain.then(|| text.trim_end_matches('/').to_string())
+}
+
+/// `http://10.0.0.1:6333/` -> `10.0.0.1:6333`.
+pub fn host_port(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
 }
 
 /// A host name has at most 253 characters.

@@ -3,7 +3,7 @@
 //! # The way of the data
 //!
 //! ```text
-//! scrape   IO     pages of the nodes             -> samples
+//! scrape   IO     pages of the nodes, queries    -> samples
 //! observe  pure   samples                        -> observation
 //! decide   pure   observation + policy + memory  -> decision + memory
 //! operate  pure   decision -> operation (plan, shards), orders about it;  IO: its steps (runner, proof, drivers)

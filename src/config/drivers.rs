@@ -92,13 +92,13 @@ fn http(section: &Section<'_>, base_dir: &Path) -> Option<HttpSettings> {
     let timeout = timeout(section, HttpSettings::DEFAULT_TIMEOUT);
     let victim = victim(section);
     let credentials_file = scrape::authorization(section, base_dir).map(|it| it.credentials_file);
-    let base = base(section);
+    let base = api(section, "base", "https://machines.example/v1");
     Some(HttpSettings { base: base?, timeout, victim, credentials_file })
 }
 
-/// Never shown when it is wrong: it may hold a password.
-fn base(section: &Section<'_>) -> Option<Url> {
-    let text = section.required("base", section.text("base"), "such as `base: https://machines.example/v1`")?;
+/// The address of an API. Never shown when it is wrong: it may hold a password.
+pub(super) fn api(section: &Section<'_>, key: &'static str, example: &str) -> Option<Url> {
+    let text = section.required(key, section.text(key), &format!("such as `{key}: {example}`"))?;
     let plain = |url: &Url| {
         matches!(url.scheme(), "http" | "https")
             && (url.username(), url.password()) == ("", None)
@@ -106,8 +106,8 @@ fn base(section: &Section<'_>) -> Option<Url> {
     };
     let url = Url::parse(text).ok().filter(plain);
     if url.is_none() {
-        let hint = "such as https://machines.example/v1, without user, query and fragment";
-        section.problem("base", "is not the address of an API", hint);
+        let hint = format!("such as {example}, without user, query and fragment");
+        section.problem(key, "is not the address of an API", hint);
     }
     url
 }

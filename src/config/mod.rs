@@ -7,6 +7,7 @@
 mod drivers;
 mod pool;
 mod problem;
+mod prometheus;
 mod reload;
 mod scrape;
 mod section;
@@ -17,10 +18,10 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::decide::Policy;
-use crate::model::{Machine, Mode, PoolName, Profile};
+use crate::model::{Machine, Mode, PoolName, Profile, Signal};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
 use crate::scrape::settings::ScrapeSettings;
 
@@ -47,6 +48,8 @@ pub struct PoolConfig {
     pub scrape: ScrapeSettings,
     /// The nodes of `nodes.static`, ordered by id; `None`: the provider's list.
     pub nodes: Option<Vec<Machine>>,
+    /// The patterns of `nodes.file_sd`, whose files list further nodes.
+    pub node_files: Vec<PathBuf>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
     /// The thresholds that the file names; all others are the profile's.
@@ -137,7 +140,7 @@ impl PoolConfig {
             DatastoreSettings::Script(_) => "script",
             DatastoreSettings::None => "none",
         };
-        let signals: Vec<&str> = self.scrape.pages.iter().flat_map(|p| p.signals.keys()).map(|s| s.name()).collect();
+        let signals: Vec<&str> = self.scrape.signals().into_iter().map(Signal::name).collect();
         [
             format!(
                 "pool {}: profile {}, {} to {} nodes, a check every {} s, provider {provider}, datastore {datastore}",

@@ -1,7 +1,7 @@
 //! One entry of `pools`: its policy, its nodes, and what fits together. Pure but for the files that it names.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::decide::Policy;
 use crate::decide::policy::{Budget, Checks, Replace, ScaleDown, ScaleUp, StepSize};
 use crate::http::origin;
-use crate::model::{Machine, NodeId, Profile, ScalingThresholds, Signal, is_name};
-use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::model::{Machine, NodeId, Profile, ScalingThresholds, is_name};
+use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
@@ -57,18 +57,15 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
 
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
-    let mut scraped = scrape::read(&pool.section("scrape"), page, interval, base_dir);
-    for custom in signals::custom(&pool.section("custom"), scraped.pages[0].format) {
-        if let Some(line) = custom.line {
-            policy.custom.insert(custom.name.clone(), line);
-        }
-        scraped.pages[0].signals.insert(Signal::Custom(custom.name), custom.source);
-    }
-    policy.signals.retain(|signal| scraped.pages.iter().any(|page| page.signals.contains_key(signal)));
+    let custom = |format| signals::custom(&pool.section("custom"), format);
+    let (scraped, lines) = scrape::read(&pool.section("scrape"), page, custom, interval, base_dir);
+    policy.custom = lines;
+    let configured = scraped.signals();
+    policy.signals.retain(|signal| configured.contains(signal));
 
-    let nodes = nodes(&pool.section("nodes"));
+    let (nodes, node_files) = nodes(&pool.section("nodes"), base_dir);
     if let (Some(provider), Some(datastore)) = (&provider, &datastore) {
-        fits_together(&pool, provider, datastore, nodes.is_some());
+        fits_together(&pool, provider, datastore, nodes.is_some(), !node_files.is_empty());
     }
     pool.note_unknown(&LATER, &ELSEWHERE);
     Some(PoolConfig {
@@ -78,6 +75,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         policy,
         scrape: scraped,
         nodes,
+        node_files,
         provider: provider?,
         datastore: datastore?,
         threshold_names_from_file: from_file,
@@ -195,11 +193,31 @@ fn budget(section: &Section<'_>) -> Budget {
     budget
 }
 
-/// The static list, ordered by id; `None` when the file has none.
-fn nodes(section: &Section<'_>) -> Option<Vec<Machine>> {
+/// The static list, ordered by id (`None` when the file has none), and the patterns of files with further nodes.
+fn nodes(section: &Section<'_>, base_dir: &Path) -> (Option<Vec<Machine>>, Vec<PathBuf>) {
     let list = section.list("static");
-    section.note_unknown(&["file_sd", "http_sd", "prometheus"], &[]);
-    let list = list?;
+    let patterns = section.list("file_sd").unwrap_or_default();
+    section.note_unknown(&["http_sd", "prometheus"], &[]);
+    let files = patterns.iter().filter_map(|item| Some(base_dir.join(pattern(item)?))).collect();
+    (list.map(|list| machines(section, list)), files)
+}
+
+/// As Prometheus takes them: one `*` at most, in the last part, and the ending of a known format.
+fn pattern<'a>(item: &Item<'a>) -> Option<&'a str> {
+    let text = item.text()?;
+    let (folder, name) = text.rsplit_once('/').unwrap_or(("", text));
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    let fits = !folder.contains('*')
+        && name.matches('*').count() <= 1
+        && ending.is_some_and(|ending| file_sd::ENDINGS.contains(&ending));
+    if !fits {
+        let hint = "a path ending in .json, .yml or .yaml, with at most one * in its last part, such as nodes/*.json";
+        item.problem("is not a pattern of file_sd", hint);
+    }
+    fits.then_some(text)
+}
+
+fn machines(section: &Section<'_>, list: Vec<Item<'_>>) -> Vec<Machine> {
     if list.is_empty() {
         section.problem("static", "is empty", "list at least one node, or leave `nodes` out");
     }
@@ -219,7 +237,7 @@ fn nodes(section: &Section<'_>) -> Option<Vec<Machine>> {
         machines.push(machine);
     }
     machines.sort_by(|a, b| a.id.cmp(&b.id));
-    Some(machines)
+    machines
 }
 
 fn machine(item: &Item<'_>) -> Option<Machine> {
@@ -244,7 +262,17 @@ fn machine(item: &Item<'_>) -> Option<Machine> {
 }
 
 /// What only together makes no sense.
-fn fits_together(pool: &Section<'_>, provider: &ProviderSettings, datastore: &DatastoreSettings, has_static: bool) {
+fn fits_together(
+    pool: &Section<'_>,
+    provider: &ProviderSettings,
+    datastore: &DatastoreSettings,
+    has_static: bool,
+    has_files: bool,
+) {
+    if has_files && *provider != ProviderSettings::None {
+        let what = "the provider knows its own nodes";
+        pool.problem("nodes.file_sd", what, "leave it out, or set `provider: {type: none}`");
+    }
     match provider {
         ProviderSettings::Process(_) => {
             if *datastore != DatastoreSettings::Vectornode {
@@ -256,8 +284,9 @@ fn fits_together(pool: &Section<'_>, provider: &ProviderSettings, datastore: &Da
                 pool.problem("nodes.static", what, "leave `nodes` out, or choose another provider");
             }
         }
-        ProviderSettings::None if !has_static => {
-            pool.problem("nodes", "is missing", "with provider none, list the nodes under `nodes.static`");
+        ProviderSettings::None if !has_static && !has_files => {
+            let hint = "with provider none, list the nodes under `nodes.static`, or name files in `nodes.file_sd`";
+            pool.problem("nodes", "is missing", hint);
         }
         ProviderSettings::None | ProviderSettings::Script(_) | ProviderSettings::Http(_) => {}
     }

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use crate::model::ScalingThresholds;
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::scrape::prometheus::{Query, ServerSettings};
 
 use super::{Config, PoolConfig, Problem};
 
@@ -53,6 +54,7 @@ impl Config {
                 ("provider", old.provider != new.provider && types[0].1 == types[0].2),
                 ("datastore", old.datastore != new.datastore && types[1].1 == types[1].2),
                 ("nodes", addresses(old) != addresses(new)),
+                ("scrape.health", new.datastore == DatastoreSettings::None && health(old) != health(new)),
             ];
             for (what, _) in settings.into_iter().filter(|(_, changed)| *changed) {
                 let path = format!("pools[{}].{what}", new.name);
@@ -106,9 +108,15 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     silent("datastore", old.datastore == new.datastore);
 }
 
-fn addresses(pool: &PoolConfig) -> Option<Vec<String>> {
-    let machines = pool.nodes.as_ref()?;
-    Some(machines.iter().map(|m| format!("{} {}", m.id, m.address)).collect())
+fn addresses(pool: &PoolConfig) -> Vec<String> {
+    let machines = pool.nodes.iter().flatten().map(|m| format!("{} {}", m.id, m.address));
+    machines.chain(pool.node_files.iter().map(|file| file.display().to_string())).collect()
+}
+
+/// Who is asked whether a node is well: without a datastore the driver asks it too.
+fn health(pool: &PoolConfig) -> Option<(&ServerSettings, &Query)> {
+    let asking = pool.scrape.prometheus.as_ref()?;
+    Some((&asking.server, asking.health.as_ref()?))
 }
 
 fn provider_type(provider: &ProviderSettings) -> &'static str {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::decide::policy::CustomLine;
 use crate::model::Signal;
 use crate::operate::drivers::DatastoreSettings;
 use crate::scrape;
+use crate::scrape::prometheus::Query;
 use crate::scrape::settings::{Aggregate, Authorization, Format, Page, ScrapeSettings};
 
+use super::prometheus;
 use super::section::{Section, set};
-use super::signals;
+use super::signals::{self, Custom, Given};
 
 const USAGES: [Signal; 3] = [Signal::Cpu, Signal::Memory, Signal::Storage];
 
@@ -31,12 +35,20 @@ pub(super) fn preset_name(pool: &Section<'_>, datastore: Option<&DatastoreSettin
 /// A page as read, with what tells explicit signals from those of a preset.
 struct Draft {
     page: Page,
+    queries: BTreeMap<Signal, Query>,
     place: String,
     explicit: Vec<Signal>,
 }
 
-/// `preset` is that of the first page; `interval` the time between checks, which a scrape must not outlast.
-pub(super) fn read(section: &Section<'_>, preset: &'static str, interval: Duration, base_dir: &Path) -> ScrapeSettings {
+/// `preset` is that of the first page; `custom` are the pool's own signals; `interval` the time between checks, which a
+/// scrape must not outlast.
+pub(super) fn read(
+    section: &Section<'_>,
+    preset: &'static str,
+    custom: impl FnOnce(Format) -> Vec<Custom>,
+    interval: Duration,
+    base_dir: &Path,
+) -> (ScrapeSettings, BTreeMap<Arc<str>, CustomLine>) {
     let mut timeout = ScrapeSettings::DEFAULT_TIMEOUT.min(interval);
     set(&mut timeout, section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(3600)));
     if timeout > interval {
@@ -48,10 +60,6 @@ pub(super) fn read(section: &Section<'_>, preset: &'static str, interval: Durati
 
     let mut drafts = vec![page(section, preset, base_dir)];
     let also = section.list("also");
-    section.note_unknown(
-        &["prometheus", "promql"],
-        &[("port", "it belongs to `also`; the node's own port stands in its address")],
-    );
     for item in also.into_iter().flatten() {
         let entry = item.section();
         let port = entry.whole("port", 1..=65535).map(|p| p as u16);
@@ -62,11 +70,36 @@ pub(super) fn read(section: &Section<'_>, preset: &'static str, interval: Durati
         if port.is_none() && !entry.has("port") && !entry.has("path") {
             item.problem("names neither port nor path", "give at least what differs from the node's own page");
         }
+        for signal in draft.queries.keys() {
+            let hint = "put it under the `signals` of `scrape` itself";
+            section.problems.add(format!("{}.{signal}.promql", draft.place), "a query is of no page", hint);
+        }
         entry.close();
         drafts.push(draft);
     }
     one_source_each(section, &mut drafts);
-    ScrapeSettings { pages: drafts.into_iter().map(|d| d.page).collect(), timeout, aggregate }
+    let mut lines = BTreeMap::new();
+    for Custom { name, source, line } in custom(drafts[0].page.format) {
+        lines.extend(line.map(|line| (name.clone(), line)));
+        drafts[0].take(Signal::Custom(name), source);
+    }
+    let queries = std::mem::take(&mut drafts[0].queries);
+    let prometheus = prometheus::read(section, queries, interval, base_dir);
+    section.note_unknown(&[], &[("port", "it belongs to `also`; the node's own port stands in its address")]);
+    (ScrapeSettings { pages: drafts.into_iter().map(|d| d.page).collect(), timeout, aggregate, prometheus }, lines)
+}
+
+impl Draft {
+    /// Takes a signal from where it is said to come from, and from nowhere else.
+    fn take(&mut self, signal: Signal, given: Given) {
+        match given {
+            Given::Page(source) => drop(self.page.signals.insert(signal, source)),
+            Given::Prometheus(query) => {
+                self.page.signals.remove(&signal);
+                self.queries.insert(signal, query);
+            }
+        }
+    }
 }
 
 fn page(section: &Section<'_>, preset: &'static str, base_dir: &Path) -> Draft {
@@ -81,16 +114,17 @@ fn page(section: &Section<'_>, preset: &'static str, base_dir: &Path) -> Draft {
     if format == Format::Json && preset != "none" {
         section.problem("preset", format!("{preset} is for text pages"), "leave the preset out, or the format");
     }
-    let mut found = scrape::preset(preset).unwrap_or_default();
+    let found = scrape::preset(preset).unwrap_or_default();
     let own = signals::built_in(&section.section("signals"), format);
-    let explicit = own.keys().cloned().collect();
-    found.extend(own);
     let authorization = authorization(section, base_dir);
-    Draft {
+    let mut draft = Draft {
         page: Page { port: None, path, format, signals: found, authorization },
+        queries: BTreeMap::new(),
         place: section.path("signals"),
-        explicit,
-    }
+        explicit: own.keys().cloned().collect(),
+    };
+    own.into_iter().for_each(|(signal, given)| draft.take(signal, given));
+    draft
 }
 
 /// A signal comes from one page: an explicit entry wins over presets, an earlier preset over a later one.

@@ -20,6 +20,10 @@ impl Problems {
         self.0.borrow_mut().push(Problem { path, what: what.into(), hint });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     pub fn into_list(self) -> Vec<Problem> {
         self.0.into_inner()
     }

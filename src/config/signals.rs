@@ -1,10 +1,11 @@
-//! Entries of `signals` and `custom` -> which series give a signal. Pure.
+//! Entries of `signals` and `custom` -> which series of a page, or which query, give a signal. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::decide::policy::CustomLine;
 use crate::model::{Signal, Stat, is_name};
+use crate::scrape::prometheus::Query;
 use crate::scrape::settings::{Combine, Format, Selector, Source};
 
 use super::section::Section;
@@ -12,8 +13,8 @@ use super::section::Section;
 const BUILT_IN: [&str; 7] =
     ["cpu_usage", "memory_usage", "storage_usage", "search_latency", "error_rate", "query_throughput", "vectors"];
 
-/// Names whose conditions (`cpu_high`, `latency_low` …) are those of the built-in signals.
-const TAKEN: [&str; 5] = ["cpu", "memory", "storage", "latency", "error_rate"];
+/// Names whose conditions (`cpu_high`, `latency_low` …) are those of the built-in signals, and what `scrape.health` tells.
+const TAKEN: [&str; 6] = ["cpu", "memory", "storage", "latency", "error_rate", "health"];
 
 const STATS: [(&str, Stat); 4] = [("mean", Stat::Mean), ("p50", Stat::P50), ("p95", Stat::P95), ("p99", Stat::P99)];
 const COMBINES: [(&str, Combine); 3] = [("sum", Combine::Sum), ("max", Combine::Max), ("mean", Combine::Mean)];
@@ -21,12 +22,18 @@ const COMBINES: [(&str, Combine); 3] = [("sum", Combine::Sum), ("max", Combine::
 /// A custom signal as configured; it votes only with a line.
 pub(super) struct Custom {
     pub name: Arc<str>,
-    pub source: Source,
+    pub source: Given,
     pub line: Option<CustomLine>,
 }
 
+/// Where a signal comes from.
+pub(super) enum Given {
+    Page(Source),
+    Prometheus(Query),
+}
+
 /// The built-in signals of one page, by the names of the documentation.
-pub(super) fn built_in(section: &Section<'_>, format: Format) -> BTreeMap<Signal, Source> {
+pub(super) fn built_in(section: &Section<'_>, format: Format) -> BTreeMap<Signal, Given> {
     let mut found = BTreeMap::new();
     for name in BUILT_IN {
         if !section.has(name) {
@@ -35,7 +42,8 @@ pub(super) fn built_in(section: &Section<'_>, format: Format) -> BTreeMap<Signal
         let signal = Signal::from_name(name);
         let entry = section.section(name);
         let read = source(&entry, &signal, format);
-        entry.note_unknown(&["promql", "query"], &[("high", "lines of built-in signals stand under `thresholds`")]);
+        let elsewhere = [QUERY, ("high", "lines of built-in signals stand under `thresholds`")];
+        entry.note_unknown(&[], &elsewhere);
         if let Some(source) = read {
             found.insert(signal, source);
         }
@@ -70,7 +78,7 @@ pub(super) fn custom(section: &Section<'_>, format: Format) -> Vec<Custom> {
         let entry = item.section();
         let source = source(&entry, &Signal::Custom(name.clone()), format);
         let line = line(&entry);
-        entry.note_unknown(&["promql", "query"], &[("unit", "a custom signal is taken as it is")]);
+        entry.note_unknown(&[], &[QUERY, ("unit", "a custom signal is taken as it is")]);
         if let Some(source) = source {
             found.push(Custom { name, source, line });
         }
@@ -101,10 +109,41 @@ fn line(entry: &Section<'_>) -> Option<CustomLine> {
 }
 
 /// The ways to get a signal; an entry is exactly one of them, told by its first key.
-const WAYS: [&str; 5] = ["gauge", "counter", "histogram", "failed", "part"];
+const WAYS: [&str; 6] = ["gauge", "counter", "histogram", "failed", "part", "promql"];
+
+const QUERY: (&str, &str) = ("query", "the key of a query is `promql`");
 
 /// `None` only together with a problem.
-fn source(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Source> {
+fn source(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Given> {
+    if entry.has("promql") && !WAYS.iter().any(|way| *way != "promql" && entry.has(way)) {
+        let (query, factor) = (query(entry), factor(entry, signal));
+        return Some(Given::Prometheus(Query { factor: factor?, ..query? }));
+    }
+    on_page(entry, signal, format).map(Given::Page)
+}
+
+/// A query without its unit. `None` only together with a problem.
+pub(super) fn query(entry: &Section<'_>) -> Option<Query> {
+    let promql = entry.required("promql", entry.text("promql"), "such as `promql: avg(my_cpu_ratio)`")?;
+    let node_label = entry.text("node_label").map(String::from);
+    let mut problem = false;
+    if promql.trim().is_empty() {
+        entry.problem("promql", "is empty", "such as `promql: avg(my_cpu_ratio)`");
+        problem = true;
+    }
+    if node_label.as_ref().is_some_and(|label| !is_label(label)) {
+        entry.problem("node_label", "is not the name of a label", "such as `node_label: instance`");
+        problem = true;
+    }
+    (!problem).then(|| Query { promql: promql.into(), node_label, factor: 1.0 })
+}
+
+fn is_label(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn on_page(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Source> {
     let series = |key| selected(entry, key, format);
     let pair = |key, hint| entry.required(key, series(key), hint);
     let given: Vec<&str> = WAYS.into_iter().filter(|way| entry.has(way)).collect();
@@ -114,9 +153,9 @@ fn source(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Source
         } else {
             format!("has {}", given.join(" and "))
         };
-        let hint = "exactly one of: gauge; counter; histogram; failed with total; part with whole";
+        let hint = "exactly one of: gauge; counter; histogram; failed with total; part with whole; promql";
         entry.problems.add(entry.own_path(), what, hint);
-        for key in ["total", "whole", "complement", "combine", "stat", "unit"] {
+        for key in ["total", "whole", "complement", "combine", "stat", "unit", "node_label"] {
             entry.has(key); // no further problem about them
         }
         return None;

@@ -1,5 +1,6 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
+mod prometheus;
 mod scripts;
 
 use std::os::unix::fs::PermissionsExt;
@@ -121,7 +122,7 @@ fn every_default_in_the_shipped_file_is_true_and_none_is_missing() {
 fn every_example_in_the_shipped_file_is_taken() {
     let dir = tempfile::tempdir().expect("a folder");
     let of_store = ["db-inventory", "db-move", "db-replicate", "db-cancel", "db-cordon", "db-uncordon", "db-forget"];
-    for script in ["create-node", "destroy-node", "list-nodes", "token"].into_iter().chain(of_store) {
+    for script in ["create-node", "destroy-node", "list-nodes", "token", "ca.pem"].into_iter().chain(of_store) {
         executable(dir.path(), script);
     }
     let here = dir.path().display().to_string();
@@ -134,7 +135,7 @@ fn every_example_in_the_shipped_file_is_taken() {
         }
     }
     examples.retain(|e| !e.is_empty());
-    assert_eq!(examples.len(), 7, "{examples:#?}");
+    assert_eq!(examples.len(), 9, "{examples:#?}");
     for example in examples {
         pool(&example.replace("/etc/vecscale", &here));
     }
@@ -516,7 +517,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "pools[0].nodes.static: provider process knows its own nodes",
             "leave",
         ),
-        ("nodes: {file_sd: [x]}", "pools[0].nodes.file_sd: is not available in this version", "leave it out"),
+        ("nodes: {http_sd: [x]}", "pools[0].nodes.http_sd: is not available in this version", "leave it out"),
         ("scrape: {path: metrics}", "pools[0].scrape.path: is not the path of a page", "such as /metrics"),
         ("scrape: {preset: milvus}", "pools[0].scrape.preset: \"milvus\" is not known", "one of: vectornode"),
         ("scrape: {format: json, preset: qdrant}", "pools[0].scrape.preset: qdrant is for text pages", "leave"),
@@ -582,8 +583,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "scrape: {signals: {vectors: {promql: x, gauge: y}}}",
-            "pools[0].scrape.signals.vectors.promql: is not available in this version",
-            "",
+            "pools[0].scrape.signals.vectors: has gauge and promql",
+            "exactly one of",
         ),
         (
             "scrape: {signals: {vectors: {gauge: y}}, also: [{port: 1, signals: {vectors: {gauge: y}}}]}",

@@ -1,11 +1,11 @@
-//! One look at the world: who is there, then a sample of each. IO.
+//! One look at the world: who is there, then a sample of each and of all together. IO.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::model::{Inventory, Machine, NodeId, NodeSample, Timestamp};
+use crate::model::{Inventory, Machine, NodeId, Samples, Timestamp};
 use crate::operate::drivers::{Datastore, Provider, Unanswered};
 use crate::scrape::{Scrape, Target};
 
@@ -18,7 +18,7 @@ pub struct Look {
     pub machines: Result<Vec<Machine>, Unanswered>,
     /// `Ok(None)` for datastore `none`.
     pub inventory: Result<Option<Inventory>, Unanswered>,
-    pub samples: Vec<NodeSample>,
+    pub samples: Samples,
 }
 
 /// Whom a look asks.

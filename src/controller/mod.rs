@@ -29,8 +29,8 @@ use crate::config::PoolConfig;
 use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
-    Action, Decision, Experience, HistoryKind, Inventory, Kind, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
+    Action, Decision, Experience, HistoryKind, Inventory, Machine, Mode, NodeId, NodeState, Observation, Operation,
+    OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -45,8 +45,6 @@ use overrides::Settings;
 
 /// Who acts when no person does.
 const OURSELVES: &str = "vecscale";
-/// An operation in the other direction within this time is a reversal.
-const REVERSAL_WITHIN: Duration = Duration::from_secs(3600);
 /// Observations within reach of the API.
 const RECENT: usize = 100;
 
@@ -139,6 +137,8 @@ struct Controller {
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
+    /// The last that changed the number of nodes.
+    last_scaling: Option<Operation>,
     /// Of whom the pool consisted when all were last explained; `None` before the very first look.
     census: Option<differences::Census>,
     /// Nodes that operations account for, since the census.
@@ -308,7 +308,8 @@ impl Controller {
 
     /// samples, machines and inventory -> observation and outlook.
     fn see(&mut self, look: Look) {
-        self.telemetry.scraped(&self.pool, &look.samples);
+        self.telemetry.scraped(&self.pool, &look.samples.nodes);
+        self.telemetry.queried(&self.pool, &look.samples.notes);
         let provider_silent = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
             Ok(machines) if machines.is_empty() && (self.has_listed() || !self.machines.is_empty()) => {
@@ -324,7 +325,8 @@ impl Controller {
         let store = inventory.as_ref().ok().and_then(Option::as_ref);
         let roster = self.roster(inventory.as_ref().ok().map(Option::as_ref));
         let settings = self.observing();
-        self.window.push(&settings, &roster, look.samples, store);
+        self.window.push(&settings, &roster, look.samples.nodes, store);
+        self.window.told(look.at, look.samples.pool);
         let seen = observe::aggregate(&settings, &self.settings.effective(), &self.window, &roster, store, look.at);
         let outlook = match &inventory {
             Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience),
@@ -484,8 +486,11 @@ impl Controller {
     async fn ended(&mut self, operation: Operation) {
         let ended_at = operation.ended_at.unwrap_or(operation.updated_at);
         self.telemetry.operation_ended(&operation, self.triggered_at(&operation).await);
-        if self.last_operation.as_ref().is_some_and(|before| is_reversal(before, &operation)) {
+        if self.last_scaling.as_ref().is_some_and(|before| operation.reverses(before)) {
             self.telemetry.reversal(&self.pool);
+        }
+        if operation.has_scaled() {
+            self.last_scaling = Some(operation.clone());
         }
         self.memory.operation_ended(&operation, ended_at);
         self.learn(&operation);
@@ -518,13 +523,6 @@ fn ticks(first: Instant, interval: Duration) -> Interval {
 /// The load of every node that might be removed.
 fn loads(seen: &Observation) -> BTreeMap<NodeId, Option<f64>> {
     seen.nodes.iter().filter(|n| n.state != NodeState::Lost).map(|n| (n.id.clone(), n.load)).collect()
-}
-
-/// Up soon after down, or down soon after up: growing and shrinking in turns.
-fn is_reversal(before: &Operation, now: &Operation) -> bool {
-    let opposite =
-        matches!((before.kind, now.kind), (Kind::ScaleUp, Kind::ScaleDown) | (Kind::ScaleDown, Kind::ScaleUp));
-    opposite && now.started_at.since(before.ended_at.unwrap_or(before.updated_at)) < REVERSAL_WITHIN
 }
 
 /// Whether a decision says something else than the one before it: what is done or wanted, or what holds it.

@@ -80,6 +80,7 @@ impl Controller {
             decision: None,
             operation: None,
             last_operation: None,
+            last_scaling: None,
             census: None,
             touched: BTreeSet::new(),
             cordoned: BTreeMap::new(),
@@ -101,6 +102,7 @@ impl Controller {
         let mut past = self.journal.operations(&self.pool, LEARN_FROM, None).await?;
         past.retain(|o| o.state.is_final());
         self.last_operation = past.first().cloned();
+        self.last_scaling = past.iter().find(|o| o.has_scaled()).cloned();
         for operation in past.iter().rev() {
             self.telemetry.operation_remembered(operation);
             self.learn(operation);

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::{Clock, TokioClock};
 use crate::config;
 use crate::handle::{Command, Refusal, RefusalKind, Reply};
-use crate::model::{Answer, NodeSample};
+use crate::model::{Answer, Kind, NodeSample, Samples};
 use crate::operate::drivers::{Datastore, Provider};
 use crate::record::{HistoryQuery, MemoryJournal};
 use crate::replay::World as Fake;
@@ -88,7 +88,7 @@ impl Stage {
             answer: if self.world.is_dead(&m.id) { Answer::None } else { Answer::Up },
             signals: BTreeMap::new(),
         };
-        let samples = machines.iter().flatten().map(sample).collect();
+        let samples = Samples::of_nodes(machines.iter().flatten().map(sample).collect());
         let inventory = if self.world.holds_data() { self.world.inventory(None).await.map(Some) } else { Ok(None) };
         Look { at: self.clock.now(), machines, inventory, samples }
     }

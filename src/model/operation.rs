@@ -83,6 +83,22 @@ impl Operation {
         Some(settling.started_at?.since(asked))
     }
 
+    /// An up soon after a down, or a down soon after an up, where both have changed the cluster: growing and shrinking in
+    /// turns. `before` is the last one that changed the number of nodes.
+    pub fn reverses(&self, before: &Operation) -> bool {
+        let soon = before.ended_at.is_some_and(|ended| self.started_at.since(ended) <= Self::REVERSAL_WITHIN);
+        self.has_scaled() && before.has_scaled() && self.kind != before.kind && soon
+    }
+
+    /// An operation in the other direction within this time of the end of one is a reversal.
+    const REVERSAL_WITHIN: Duration = Duration::from_secs(3600);
+
+    /// It has added or removed a node, and that stays so.
+    pub fn has_scaled(&self) -> bool {
+        matches!(self.kind, Kind::ScaleUp | Kind::ScaleDown)
+            && matches!(self.state, OperationState::Succeeded | OperationState::Partial)
+    }
+
     /// The step that is under way, else the one that comes next, else the last, with its place counted from 1; `None`
     /// without steps.
     pub fn current_step(&self) -> Option<(usize, &Step)> {
@@ -341,6 +357,39 @@ impl StepState {
             (Intent | StepState::Unknown, Absent) => Some(Waiting),
             (Done, Withdrawn) => Some(Waiting),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_what_back() {
+        use Kind::{Rebalance, ScaleDown, ScaleUp};
+        use OperationState::{Blocked, Cancelled, Failed, Partial, Running, Succeeded};
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        let operation = |kind: Kind, state: OperationState, from: i64| Operation {
+            state,
+            ended_at: state.is_final().then(|| at(from + 100)),
+            ..Operation::new(OperationId("o".into()), "p".into(), kind, Trigger::Threshold, "vecscale", at(from))
+        };
+        let cases = [
+            ("a down soon after an up", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 200, true),
+            ("an up soon after a down", (ScaleDown, Succeeded), (ScaleUp, Partial), 200, true),
+            ("at the hour", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 3700, true),
+            ("after it", (ScaleUp, Succeeded), (ScaleDown, Succeeded), 3701, false),
+            ("the same way", (ScaleUp, Succeeded), (ScaleUp, Succeeded), 200, false),
+            ("the first changed nothing", (ScaleUp, Failed), (ScaleDown, Succeeded), 200, false),
+            ("the second changed nothing", (ScaleUp, Succeeded), (ScaleDown, Cancelled), 200, false),
+            ("the second is not done", (ScaleUp, Succeeded), (ScaleDown, Running), 200, false),
+            ("the second is blocked", (ScaleUp, Succeeded), (ScaleDown, Blocked), 200, false),
+            ("no node came or went", (ScaleUp, Succeeded), (Rebalance, Succeeded), 200, false),
+        ];
+        for (what, before, now, from, expected) in cases {
+            let (before, now) = (operation(before.0, before.1, 0), operation(now.0, now.1, from));
+            assert_eq!(now.reverses(&before), expected, "{what}");
         }
     }
 }

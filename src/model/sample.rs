@@ -123,6 +123,24 @@ pub enum Stat {
     P99,
 }
 
+/// What one look at a whole pool brought.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Ordered by node.
+    pub nodes: Vec<NodeSample>,
+    /// Values that a Prometheus server told for the pool as a whole, in the signal's unit.
+    pub pool: BTreeMap<Signal, Result<f64, Gap>>,
+    /// What is to be known of the queries: those that failed, and what the server remarked on the others.
+    pub notes: Vec<String>,
+}
+
+impl Samples {
+    /// Of nodes alone.
+    pub fn of_nodes(nodes: Vec<NodeSample>) -> Samples {
+        Samples { nodes, ..Samples::default() }
+    }
+}
+
 /// What one look at one node brought.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeSample {
@@ -147,6 +165,8 @@ pub enum Answer {
     Ill,
     /// No HTTP answer within the deadline.
     None,
+    /// Only others can tell, and they did not: the node's health stays as it was.
+    Unknown,
 }
 
 /// Why a signal has no number this time.
@@ -168,4 +188,7 @@ pub enum Gap {
     CounterReset,
     #[error("the sample is {0} s old")]
     Stale(u64),
+    /// A Prometheus server did not answer the query, or not with what was asked for.
+    #[error("Prometheus: {0}")]
+    Query(String),
 }

@@ -28,8 +28,11 @@ pub fn aggregate(
         .filter(|entry| entry.is_read())
         .map(|entry| Voice { id: &entry.id, look: window.track(&entry.id).and_then(|t| t.last.as_ref()) })
         .collect();
-    let readings: BTreeMap<Signal, Reading> =
-        settings.signals.iter().map(|signal| (signal.clone(), reading(settings, signal, &voices))).collect();
+    let readings: BTreeMap<Signal, Reading> = settings
+        .signals
+        .iter()
+        .map(|signal| (signal.clone(), reading(settings, signal, &voices, window.pool())))
+        .collect();
     let holdings = store.map(Holdings::of);
     let nodes = roster.iter().map(|e| node(settings, thresholds, window, e, holdings.as_ref())).collect();
     let vectors = readings.get(&Signal::Vectors).and_then(Reading::fresh);
@@ -58,7 +61,7 @@ fn node(
     let look = track.and_then(|t| t.last.as_ref());
     let voice = Voice { id: &entry.id, look };
     let (mut values, mut gaps) = (BTreeMap::new(), BTreeMap::new());
-    for signal in &settings.signals {
+    for signal in settings.signals.iter().filter(|signal| !window.pool().values.contains_key(signal)) {
         match voice.says(signal).map(|measured| measured.value(signal)) {
             Ok(Ok(Some(value))) => drop(values.insert(signal.clone(), value)),
             Ok(Ok(None)) => drop(gaps.insert(signal.clone(), "idle: nothing since the last check".into())),
@@ -66,6 +69,9 @@ fn node(
             Err(why) => drop(gaps.insert(signal.clone(), why)),
         }
     }
+    // What is no signal of the pool, such as the health that others tell: only why it is not known is of interest.
+    let besides = look.iter().flat_map(|l| &l.measured).filter(|(signal, _)| !settings.signals.contains(signal));
+    gaps.extend(besides.filter_map(|(signal, told)| Some((signal.clone(), told.as_ref().err()?.to_string()))));
     let held = holdings.map(|h| h.by_node.get(&entry.id).copied().unwrap_or_default());
     NodeSeen {
         id: entry.id.clone(),

@@ -1,12 +1,12 @@
-//! What the nodes measured of one signal -> the pool's reading. Pure.
+//! What the nodes measured of one signal, or what was told of all together -> the pool's reading. Pure.
 
 use std::collections::BTreeMap;
 
-use crate::model::{Aggregate, NodeId, Reading, Signal};
+use crate::model::{Aggregate, Gap, NodeId, Reading, Signal};
 
 use super::ObserveSettings;
 use super::growth::Measured;
-use super::window::Look;
+use super::window::{Look, Told};
 
 /// What one node says of a signal: a measure, or why there is none.
 pub(super) type Said<'w> = Result<&'w Measured, String>;
@@ -37,7 +37,13 @@ impl<'w> Voice<'w> {
 }
 
 /// The pool's reading of one signal.
-pub(super) fn reading(settings: &ObserveSettings, signal: &Signal, voices: &[Voice<'_>]) -> Reading {
+pub(super) fn reading(settings: &ObserveSettings, signal: &Signal, voices: &[Voice<'_>], told: &Told) -> Reading {
+    let is_quiet = told.requests().is_some_and(|n| n < settings.idle_below);
+    if let Some(value) = told.values.get(signal) {
+        let on_pages: Option<f64> = voices.iter().map(Voice::requests).sum();
+        let is_quiet = is_quiet || !voices.is_empty() && on_pages.is_some_and(|n| n < settings.idle_below);
+        return of_the_whole(signal, value, is_quiet);
+    }
     let mut spoken = Vec::new();
     let mut silent = Vec::new();
     for voice in voices {
@@ -49,7 +55,7 @@ pub(super) fn reading(settings: &ObserveSettings, signal: &Signal, voices: &[Voi
     if spoken.is_empty() {
         return Reading::Missing { why: why(&silent) };
     }
-    let pooled = match pool(settings, signal, &spoken, silent.len()) {
+    let pooled = match pool(settings, signal, &spoken, silent.len(), is_quiet) {
         Ok(pooled) => pooled,
         Err(why) => return Reading::Missing { why },
     };
@@ -63,6 +69,17 @@ pub(super) fn reading(settings: &ObserveSettings, signal: &Signal, voices: &[Voi
         Pooled::Value { value, floor } => {
             Reading::Partial { value, floor, silent: silent.into_iter().map(|(id, _)| id.clone()).collect() }
         }
+    }
+}
+
+/// A value that was told of the pool as a whole. With few requests it is idle, also where nothing could be computed of
+/// none: a mean over no request is no number.
+fn of_the_whole(signal: &Signal, told: &Result<f64, Gap>, is_quiet: bool) -> Reading {
+    let of_requests = matches!(signal, Signal::Latency | Signal::ErrorRate);
+    match told {
+        Ok(_) | Err(Gap::NotANumber(_) | Gap::NoSeries(_)) if of_requests && is_quiet => Reading::Idle,
+        Ok(value) => Reading::Fresh { value: *value },
+        Err(gap) => Reading::Missing { why: gap.to_string() },
     }
 }
 
@@ -80,6 +97,7 @@ fn pool(
     signal: &Signal,
     spoken: &[(&Voice<'_>, &Measured)],
     silent: usize,
+    is_quiet: bool,
 ) -> Result<Pooled, String> {
     let values = || -> Vec<f64> { spoken.iter().filter_map(|(_, m)| m.value(signal).ok().flatten()).collect() };
     let share_of_spoken = spoken.len() as f64 / (spoken.len() + silent) as f64;
@@ -100,7 +118,7 @@ fn pool(
             if let Signal::Custom(_) = signal {
                 return Ok(summarised(settings, signal, values(), silent));
             }
-            Ok(weighted(settings, signal, spoken, share_of_spoken))
+            Ok(weighted(settings, signal, spoken, share_of_spoken, is_quiet))
         }
     }
 }
@@ -116,11 +134,13 @@ fn together(spoken: &[(&Voice<'_>, &Measured)]) -> Option<Measured> {
 }
 
 /// Latency or errors that nodes give as finished numbers: weighted by the requests of their throughput, if all tell.
+/// `is_quiet`: of the pool as a whole few requests were told.
 fn weighted(
     settings: &ObserveSettings,
     signal: &Signal,
     spoken: &[(&Voice<'_>, &Measured)],
     share_of_spoken: f64,
+    is_quiet: bool,
 ) -> Pooled {
     let values: Vec<f64> = spoken.iter().filter_map(|(_, m)| m.value(signal).ok().flatten()).collect();
     let requests: Option<Vec<f64>> = spoken.iter().map(|(voice, _)| voice.requests()).collect();
@@ -132,6 +152,7 @@ fn weighted(
             }
             values.iter().zip(&requests).map(|(value, n)| value * n).sum::<f64>() / all
         }
+        None if is_quiet => return Pooled::Idle,
         None => mean(&values),
     };
     Pooled::Value { value, floor: value * share_of_spoken }

@@ -519,3 +519,93 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_told_of_the_pool_as_a_whole() {
+    use Signal::{Cpu, ErrorRate, Latency, Throughput};
+    let nan = || Err(Gap::NotANumber("NaN".into()));
+    let failed = || Err(Gap::Query("bad_data: parse error".into()));
+    let empty = || Err(Gap::NoSeries("x".into()));
+    // Ten seconds between checks: 2 a second are 20 requests.
+    let cases = [
+        ("a value", Cpu, Ok(0.5), None, fresh(0.5)),
+        ("of a silent node too", Throughput, Ok(5.0), None, fresh(5.0)),
+        ("a query that failed", Cpu, failed(), None, missing("Prometheus: bad_data: parse error")),
+        ("nothing", Cpu, empty(), Some(1.0), missing("no series matches x")),
+        ("no number", Latency, nan(), None, missing("not a finite number in its range: NaN")),
+        ("no number in spite of requests", Latency, nan(), Some(2.0), missing("not a finite number in its range: NaN")),
+        ("no number for want of requests", Latency, nan(), Some(1.9), Reading::Idle),
+        ("nothing for want of requests", ErrorRate, empty(), Some(0.0), Reading::Idle),
+        ("a value of few requests", Latency, Ok(900.0), Some(1.9), Reading::Idle),
+        ("a failure is no idleness", Latency, failed(), Some(0.0), missing("Prometheus: bad_data: parse error")),
+        ("a usage is never idle", Cpu, Ok(0.0), Some(0.0), fresh(0.0)),
+    ];
+    for (what, signal, told, per_second, expected) in cases {
+        let settings = settings(&[signal.clone(), Throughput]);
+        let (mut window, roster) = (Window::default(), serving(2));
+        for check in 0..2 {
+            window.push(&settings, &roster, vec![sample(0, check, vec![])], None);
+            let throughput = per_second.map(|rate| (Throughput, Ok(rate)));
+            window.told(at(check), throughput.into_iter().chain([(signal.clone(), told.clone())]).collect());
+        }
+        let seen = aggregate(&settings, &ScalingThresholds::of(Profile::Default), &window, &roster, None, at(1));
+        assert_eq!(seen.readings[&signal], expected, "{what}");
+        assert!(!seen.nodes[0].gaps.contains_key(&signal), "{what}: it is no node's");
+    }
+}
+
+#[test]
+fn requests_of_pages_and_of_the_pool_weigh_each_others_latency() {
+    let (latency, rate) = (Signal::Latency, Signal::Throughput);
+    let settings = settings(&[latency.clone(), rate.clone()]);
+    let read = |of_nodes: [Vec<(Signal, Brought)>; 2], of_pool: Vec<(Signal, Result<f64, Gap>)>| {
+        let (mut window, roster) = (Window::default(), serving(1));
+        for (check, signals) in of_nodes.into_iter().enumerate() {
+            window.push(&settings, &roster, vec![sample(0, check, signals)], None);
+            window.told(at(check), of_pool.iter().cloned().collect());
+        }
+        let seen = aggregate(&settings, &ScalingThresholds::of(Profile::Default), &window, &roster, None, at(1));
+        seen.readings[&latency].clone()
+    };
+    let searches = |count: f64| vec![(rate.clone(), counter(count))];
+    let told = |value: f64| vec![(latency.clone(), Ok(value))];
+    assert_eq!(read([searches(0.0), searches(20.0)], told(50.0)), fresh(50.0));
+    assert_eq!(read([searches(0.0), searches(19.0)], told(50.0)), Reading::Idle);
+    let took = || vec![(latency.clone(), gauge(50.0))];
+    assert_eq!(read([took(), took()], vec![(rate.clone(), Ok(2.0))]), fresh(50.0));
+    assert_eq!(read([took(), took()], vec![(rate.clone(), Ok(1.9))]), Reading::Idle);
+}
+
+#[test]
+fn health_that_nobody_could_tell_stays_as_it_was() {
+    let settings = settings(&[]);
+    let mut window = Window::default();
+    let ill = Inventory {
+        members: vec![Member { id: id(0), address: String::new(), cordoned: false, healthy: false, version: None }],
+        ..Inventory::default()
+    };
+    let healthy: Vec<bool> = [
+        (Answer::Unknown, None),
+        (Answer::Up, None),
+        (Answer::Unknown, None),
+        (Answer::Unknown, None),
+        (Answer::Unknown, None),
+        (Answer::Ill, None),
+        (Answer::Unknown, None),
+        (Answer::Ill, None),
+        (Answer::Unknown, Some(&ill)),
+        (Answer::Unknown, None),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(check, (answer, store))| {
+        window.push(&settings, &serving(1), vec![NodeSample { answer, ..sample(0, check, vec![]) }], store);
+        window.track(&id(0)).expect("a node").health.healthy
+    })
+    .collect();
+    assert_eq!(
+        healthy,
+        [false, true, true, true, true, true, true, true, false, false],
+        "three bad checks, unknown between"
+    );
+}

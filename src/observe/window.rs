@@ -16,6 +16,24 @@ const MAX_MISSED: u32 = 5;
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     nodes: BTreeMap<NodeId, Track>,
+    pool: Told,
+}
+
+/// What was last told of the pool as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    at: Option<Timestamp>,
+    /// Since the check before; `None` at the first.
+    elapsed: Option<Duration>,
+    pub values: BTreeMap<Signal, Result<f64, Gap>>,
+}
+
+impl Told {
+    /// Requests of the whole pool since the check before, as far as its throughput tells.
+    pub fn requests(&self) -> Option<f64> {
+        let per_second = self.values.get(&Signal::Throughput)?.as_ref().ok()?;
+        Some(per_second * self.elapsed?.as_secs_f64())
+    }
 }
 
 /// One node over its checks.
@@ -69,11 +87,22 @@ impl Window {
             let ill = store.and_then(|s| s.member(&entry.id)).is_some_and(|member| !member.healthy);
             let good = sample.answer == Answer::Up && !ill;
             match entry.state {
+                _ if sample.answer == Answer::Unknown && !ill => {}
                 NodeState::Maintenance | NodeState::Joining => track.health.check_excused(good),
                 _ => track.health.check(good, sample.at, settings.bad_checks, settings.good_checks),
             }
             track.look(sample);
         }
+    }
+
+    /// Takes what the same check brought of the pool as a whole.
+    pub fn told(&mut self, at: Timestamp, values: BTreeMap<Signal, Result<f64, Gap>>) {
+        let elapsed = self.pool.at.map(|before| at.since(before));
+        self.pool = Told { at: Some(at), elapsed, values };
+    }
+
+    pub(super) fn pool(&self) -> &Told {
+        &self.pool
     }
 
     pub(super) fn track(&self, id: &NodeId) -> Option<&Track> {

@@ -11,7 +11,7 @@ use super::faults::Fault;
 use super::nature::Listing;
 use super::world::{Due, Line, World, node};
 use crate::clock::Clock;
-use crate::model::{Inventory, Machine, Member, Move, NodeId, NodeSample, ShardId, Signal};
+use crate::model::{Inventory, Machine, Member, Move, NodeId, Samples, ShardId, Signal};
 use crate::operate::drivers::{Call, Datastore, Effect, NewNode, Provider, Unanswered};
 use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 use crate::scrape::{Scrape, Target};
@@ -247,9 +247,9 @@ impl Scrape for World {
         Signal::BUILT_IN.to_vec()
     }
 
-    async fn collect(&self, targets: &[Target], _interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
+    async fn collect(&self, targets: &[Target], _interval: Duration, clock: &dyn Clock) -> Samples {
         let mut state = self.state();
         state.writes();
-        state.samples(targets, clock.now(), &Signal::BUILT_IN)
+        Samples::of_nodes(state.samples(targets, clock.now(), &Signal::BUILT_IN))
     }
 }

@@ -38,7 +38,7 @@ impl Freshness {
     }
 
     /// Whole seconds of age, if that is too old.
-    fn stale(self, timestamp_millis: Option<i64>) -> Option<u64> {
+    pub(super) fn stale(self, timestamp_millis: Option<i64>) -> Option<u64> {
         let age = self.now.since(Timestamp::from_millis(timestamp_millis?));
         (age > self.at_most).then_some(age.as_secs())
     }

@@ -95,7 +95,7 @@ async fn read(response: Response, format: Format) -> Fetched {
     if format == Format::Text && dialect.is_none() {
         return Fetched::unreadable(format!("content type {content_type:?} is no Prometheus page"));
     }
-    match capped(response).await {
+    match capped(response, MAX_PAGE, "the page").await {
         Err(why) => Fetched::unreadable(why),
         Ok(bytes) => {
             let body = match dialect {
@@ -107,17 +107,18 @@ async fn read(response: Response, format: Format) -> Fetched {
     }
 }
 
-async fn capped(mut response: Response) -> Result<Vec<u8>, String> {
+/// The whole body, if it has at most `limit` bytes; `what` is what errors call it.
+pub(super) async fn capped(mut response: Response, limit: usize, what: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() > MAX_PAGE => {
-                return Err(format!("the page is larger than {MAX_PAGE} bytes"));
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > limit => {
+                return Err(format!("{what} is larger than {limit} bytes"));
             }
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => return Ok(bytes),
             Err(error) => {
-                return Err(format!("the page broke off after {} bytes: {}", bytes.len(), root_cause(&error)));
+                return Err(format!("{what} broke off after {} bytes: {}", bytes.len(), root_cause(&error)));
             }
         }
     }

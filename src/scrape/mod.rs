@@ -1,10 +1,11 @@
-//! nodes' pages -> samples. IO: every node is asked at once, each with its own deadline; a silent node is a gap, not
-//! a failure. What a page says is read by plain functions (`exposition`, `extract`).
+//! nodes' pages, and a Prometheus server -> samples. IO: all are asked at once, each with its own deadline; who is silent
+//! is a gap, not a failure. What a page says is read by plain functions (`exposition`, `extract`).
 
 pub mod exposition;
 pub mod extract;
 mod fetch;
 mod presets;
+pub mod prometheus;
 mod selector;
 pub mod settings;
 #[cfg(test)]
@@ -16,10 +17,11 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use crate::clock::Clock;
-use crate::model::{Answer, NodeId, NodeSample, Signal};
+use crate::model::{Answer, NodeId, NodeSample, Samples, Signal};
 
 use extract::{Extract, Freshness};
 use fetch::{Body, Fetched};
+use prometheus::{Prometheus, Told};
 use settings::{Format, Page, ScrapeSettings, Selector, Source};
 
 pub use presets::{PRESETS, preset};
@@ -42,16 +44,17 @@ pub trait Scrape: Send + Sync {
     /// The signals that the samples are to have, in order.
     fn signals(&self) -> Vec<Signal>;
 
-    /// One sample per target, ordered by id. `interval` is the time between checks: what carries a timestamp older
+    /// One sample per target, and what is told of the pool as a whole. `interval` is the time between checks: what carries a timestamp older
     /// than two of it is stale.
-    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample>;
+    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Samples;
 }
 
-/// The pages of the nodes of one pool.
+/// The pages of the nodes of one pool, and the Prometheus server that tells of them.
 #[derive(Debug)]
 pub struct Sources {
     settings: ScrapeSettings,
     client: reqwest::Client,
+    prometheus: Option<Prometheus>,
 }
 
 /// Why nodes cannot be scraped with these settings.
@@ -59,6 +62,8 @@ pub struct Sources {
 pub enum SourcesError {
     #[error("page {path}: {what}")]
     Page { path: String, what: String },
+    #[error("prometheus: {0}")]
+    Prometheus(String),
     #[error("no HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
@@ -74,7 +79,14 @@ impl Sources {
             unfit(page).map_or(Ok(()), |what| Err(SourcesError::Page { path: page.path.clone(), what }))?;
         }
         let client = crate::http::client(|builder| builder.connect_timeout(settings.timeout))?;
-        Ok(Sources { settings, client })
+        let prometheus = settings.prometheus.clone().map(Prometheus::new).transpose();
+        Ok(Sources { prometheus: prometheus.map_err(SourcesError::Prometheus)?, settings, client })
+    }
+
+    /// The pages that are read: where Prometheus tells of health, none just to see whether it answers.
+    fn pages(&self) -> impl Iterator<Item = &Page> {
+        let health_is_told = self.prometheus.as_ref().is_some_and(Prometheus::tells_health);
+        self.settings.pages.iter().filter(move |page| !health_is_told || !page.signals.is_empty())
     }
 
     /// All pages of a node at once. Its health is told by the first alone.
@@ -83,7 +95,7 @@ impl Sources {
         // The interval may have been set below the timeout while running: a look still ends before the next one.
         let timeout = self.settings.timeout.min(interval);
         let deadline = began + timeout;
-        let pages = self.settings.pages.iter().map(|page| async move {
+        let pages = self.pages().map(|page| async move {
             let fetched = fetch::fetch(&self.client, &target.address, page, timeout, deadline).await;
             (fetched.answer, read(fetched, page, Freshness::two(interval, clock.now())))
         });
@@ -108,17 +120,24 @@ impl Sources {
 #[async_trait]
 impl Scrape for Sources {
     fn signals(&self) -> Vec<Signal> {
-        let mut signals: Vec<Signal> = self.settings.pages.iter().flat_map(|p| p.signals.keys().cloned()).collect();
-        signals.sort();
-        signals.dedup();
-        signals
+        self.settings.signals().into_iter().cloned().collect()
     }
 
-    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
+    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Samples {
         let asked: Vec<_> = targets.iter().map(|target| self.node(target, interval, clock)).collect();
-        let mut samples: Vec<NodeSample> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
-        samples.sort_by(|a, b| a.node.cmp(&b.node));
-        samples
+        let pages = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect::<Vec<NodeSample>>();
+        let told = async {
+            match &self.prometheus {
+                Some(prometheus) => prometheus.ask(targets, interval, clock).await,
+                None => Told::default(),
+            }
+        };
+        let (mut nodes, told) = tokio::join!(pages, told);
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        for sample in &mut nodes {
+            told.complete(sample);
+        }
+        Samples { nodes, pool: told.pool, notes: told.notes }
     }
 }
 

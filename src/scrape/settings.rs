@@ -1,12 +1,14 @@
 //! The settings of collecting, as believed: which pages, and which series of them give which signal. Pure data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
 
 use crate::model::{Signal, Stat};
+
+use super::prometheus::Asking;
 
 pub use crate::model::Aggregate;
 
@@ -19,11 +21,19 @@ pub struct ScrapeSettings {
     pub timeout: Duration,
     /// How node values become the pool's, for the three usages.
     pub aggregate: BTreeMap<Signal, Aggregate>,
+    /// What is asked of a Prometheus server instead; a signal comes from one of both.
+    pub prometheus: Option<Asking>,
 }
 
 impl ScrapeSettings {
     /// The longest that all pages of one node may take, unless configured.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// All signals that are collected, in order.
+    pub fn signals(&self) -> BTreeSet<&Signal> {
+        let queried = self.prometheus.iter().flat_map(|asking| asking.signals.keys());
+        self.pages.iter().flat_map(|page| page.signals.keys()).chain(queried).collect()
+    }
 }
 
 impl Page {

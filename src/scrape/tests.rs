@@ -69,14 +69,14 @@ fn page(path: &str, signals: &[(Signal, &str)]) -> Page {
 }
 
 fn sources(pages: Vec<Page>, timeout: Duration) -> Sources {
-    Sources::new(ScrapeSettings { pages, timeout, aggregate: BTreeMap::new() }).unwrap()
+    Sources::new(ScrapeSettings { pages, timeout, aggregate: BTreeMap::new(), prometheus: None }).unwrap()
 }
 
 async fn one(sources: &Sources, address: String) -> NodeSample {
     let targets = [Target { id: NodeId::new("n1").unwrap(), address }];
     // Boxed as the controller's task needs it: `Send`.
     let collected: futures::future::BoxFuture<'_, _> = Box::pin(sources.collect(&targets, INTERVAL, &SystemClock));
-    collected.await.remove(0)
+    collected.await.nodes.remove(0)
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn each_way_to_misbehave_is_told_apart_and_delays_no_one() {
         .collect();
     let quick = sources(vec![page("/metrics", &[(Signal::Cpu, "cpu")])], Duration::from_secs(2));
     let began = Instant::now();
-    let samples = quick.collect(&targets, INTERVAL, &SystemClock).await;
+    let samples = quick.collect(&targets, INTERVAL, &SystemClock).await.nodes;
     let took = began.elapsed();
     assert!(took < Duration::from_millis(3500), "the hanging ones were waited for one after the other: {took:?}");
     assert_eq!(samples.len(), cases.len());
@@ -250,7 +250,8 @@ fn what_a_format_cannot_give_is_refused() {
         (json(with(histogram("/h"))), "has no histograms"),
     ];
     for (page, says) in cases {
-        let settings = ScrapeSettings { pages: vec![page], timeout: INTERVAL, aggregate: BTreeMap::new() };
+        let settings =
+            ScrapeSettings { pages: vec![page], timeout: INTERVAL, aggregate: BTreeMap::new(), prometheus: None };
         let error = Sources::new(settings).expect_err(says).to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -263,5 +264,58 @@ async fn a_look_ends_before_the_next_one_also_when_the_interval_was_shortened_wh
     let sources = sources(vec![page("/metrics", &[(Signal::Cpu, "cpu")])], Duration::from_secs(60));
     let look = sources.collect(&targets, Duration::from_millis(50), &SystemClock);
     let samples = tokio::time::timeout(Duration::from_secs(20), look).await.expect("it waits for the timeout");
-    assert_eq!(samples[0].answer, Answer::None);
+    assert_eq!(samples.nodes[0].answer, Answer::None);
+}
+
+#[tokio::test]
+async fn where_prometheus_tells_of_all_no_page_is_asked_for() {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counting = asked.clone();
+    let node = serve(move |_| {
+        counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        typed(StatusCode::OK, "text/plain", "cpu 0.25\n")
+    })
+    .await;
+    let prometheus = serve(|_| {
+        let now = SystemClock.now().seconds();
+        let body = format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"node":"n1"}},"value":[{now},"0.5"]}}]}}}}"#
+        );
+        typed(StatusCode::OK, "application/json", body)
+    })
+    .await;
+    let query = |node_label: Option<&str>| prometheus::Query {
+        promql: "x".into(),
+        node_label: node_label.map(Into::into),
+        factor: 1.0,
+    };
+    let asking = |health: bool| prometheus::Asking {
+        server: prometheus::ServerSettings {
+            url: reqwest::Url::parse(&format!("http://{prometheus}")).unwrap(),
+            timeout: Duration::from_secs(5),
+            credentials: None,
+            ca_file: None,
+        },
+        signals: BTreeMap::from([(Signal::Memory, query(Some("node"))), (Signal::Latency, query(None))]),
+        health: health.then(|| query(Some("node"))),
+    };
+    let collect = async |page: Page, health: bool| {
+        let settings = ScrapeSettings {
+            pages: vec![page],
+            timeout: Duration::from_secs(5),
+            aggregate: BTreeMap::new(),
+            prometheus: Some(asking(health)),
+        };
+        let sources = Sources::new(settings).unwrap();
+        let targets = [Target { id: NodeId::new("n1").unwrap(), address: node.clone() }];
+        let samples = sources.collect(&targets, INTERVAL, &SystemClock).await;
+        assert_eq!(samples.pool, BTreeMap::from([(Signal::Latency, Ok(0.5))]));
+        assert_eq!(samples.nodes[0].answer, Answer::Up);
+        assert_eq!(samples.nodes[0].signals[&Signal::Memory], Ok(Raw::Gauge(0.5)));
+        (sources.signals(), asked.swap(0, std::sync::atomic::Ordering::Relaxed))
+    };
+    let (both, all) = (vec![Signal::Memory, Signal::Latency], vec![Signal::Cpu, Signal::Memory, Signal::Latency]);
+    assert_eq!(collect(page("/metrics", &[]), true).await, (both.clone(), 0), "health is told");
+    assert_eq!(collect(page("/metrics", &[]), false).await, (both, 1), "the page tells of health");
+    assert_eq!(collect(page("/metrics", &[(Signal::Cpu, "cpu")]), true).await, (all, 1), "the page has a signal");
 }

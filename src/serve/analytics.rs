@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Decision, Kind, Operation, OperationState, ScalingThresholds, Timestamp};
+use crate::model::{Condition, Decision, Kind, Operation, OperationState, ScalingThresholds, Timestamp};
 
 /// Before and after an operation so much time is compared.
 pub const COMPARED: Duration = Duration::from_secs(3600);
-/// An up this soon after a down, or a down after an up, is a reversal.
-const REVERSAL_WITHIN: Duration = Duration::from_secs(3600);
 /// Width of a kept mean.
 const ROLLUP: Duration = Duration::from_secs(300);
 const DAY_SECS: f64 = 86_400.0;
+/// What tells the means of custom signals from the others.
+const CUSTOM: &str = "custom/";
 
 /// All that the KPIs are computed from.
 pub struct Facts<'a> {
@@ -27,20 +27,25 @@ pub struct Facts<'a> {
     /// Oldest first, from [`COMPARED`] before `since` on.
     pub rollups: &'a [Rollup],
     pub thresholds: &'a ScalingThresholds,
+    /// As of the last decision: among them are those on custom signals, with their lines.
+    pub conditions: &'a [Condition],
 }
 
-/// The means of five minutes, by name; what was not known is absent.
+/// The means of five minutes, by name; what was not known is absent. Names of custom signals begin with [`CUSTOM`].
 pub struct Rollup {
     at: Timestamp,
     means: BTreeMap<String, f64>,
 }
 
 impl Rollup {
-    /// Reads a row of the journal, `{timestamp, cpu_usage: {mean, max} | null, …}`; `None` if it has no time.
+    /// Reads a row of the journal, `{timestamp, cpu_usage: {mean, max} | null, …, custom: {…}}`; `None` if it has no time.
     pub fn read(row: &Value) -> Option<Rollup> {
         let at = Timestamp::parse(row.get("timestamp")?.as_str()?)?;
-        let mean = |(name, cell): (&String, &Value)| Some((name.clone(), cell.get("mean")?.as_f64()?));
-        Some(Rollup { at, means: row.as_object()?.iter().filter_map(mean).collect() })
+        let mean = |(name, cell): (String, &Value)| Some((name, cell.get("mean")?.as_f64()?));
+        let custom = row.get("custom").and_then(Value::as_object).into_iter().flatten();
+        let custom = custom.map(|(name, cell)| (format!("{CUSTOM}{name}"), cell));
+        let all = row.as_object()?.iter().map(|(name, cell)| (name.clone(), cell)).chain(custom);
+        Some(Rollup { at, means: all.filter_map(mean).collect() })
     }
 }
 
@@ -68,7 +73,7 @@ pub fn analytics(facts: &Facts) -> Value {
             .filter_map(|o| Some(json!({"operation": o.id, "seconds": o.lead_time()?.as_secs_f64()})))
             .collect::<Vec<_>>(),
         "cost": operations.iter().filter(|o| o.ended_at.is_some()).map(|o| cost(o, facts)).collect::<Vec<_>>(),
-        "thresholds": LINES.iter().map(|line| (line.threshold.to_string(), line.report(facts, reversals))).collect::<Map<_, _>>(),
+        "thresholds": lines(facts).map(|line| (line.name.to_string(), line.report(facts, reversals))).collect::<Map<_, _>>(),
     })
 }
 
@@ -115,18 +120,10 @@ fn spread(mut numbers: Vec<f64>) -> Value {
     json!({"count": numbers.len(), "p50": rank(0.50), "p95": rank(0.95)})
 }
 
-/// Ups soon after downs, and the other way round, of those that changed the cluster; `operations` by start.
+/// Ups soon after downs, and the other way round; `operations` by start.
 fn reversals(operations: &[&Operation]) -> usize {
-    let changed = |o: &&&Operation| {
-        matches!(o.kind, Kind::ScaleUp | Kind::ScaleDown)
-            && matches!(o.state, OperationState::Succeeded | OperationState::Partial)
-    };
-    let changes: Vec<&&Operation> = operations.iter().filter(changed).collect();
-    let reversed = |pair: &&[&&Operation]| {
-        let soon = pair[0].ended_at.is_some_and(|ended| pair[1].started_at.since(ended) <= REVERSAL_WITHIN);
-        pair[0].kind != pair[1].kind && soon
-    };
-    changes.windows(2).filter(reversed).count()
+    let changes: Vec<&Operation> = operations.iter().copied().filter(|o| o.has_scaled()).collect();
+    changes.windows(2).filter(|pair| pair[1].reverses(pair[0])).count()
 }
 
 /// Utilisation and node-hours of the hour before an operation and of the hour after.
@@ -160,56 +157,72 @@ fn stretch(facts: &Facts, from: Timestamp, to: Timestamp) -> Value {
 }
 
 /// A line, the condition that watches it, and the mean it is held against.
-struct Line {
-    threshold: &'static str,
-    condition: &'static str,
-    signal: &'static str,
+struct Line<'a> {
+    /// The threshold's, or of a custom line the condition's.
+    name: &'a str,
+    condition: &'a str,
+    signal: String,
+    at: f64,
     high: bool,
 }
 
-const fn line(threshold: &'static str, condition: &'static str, signal: &'static str, high: bool) -> Line {
-    Line { threshold, condition, signal, high }
-}
-
-const LINES: [Line; 10] = [
-    line("cpu_threshold_high", "cpu_high", "cpu_usage", true),
-    line("cpu_threshold_low", "cpu_low", "cpu_usage", false),
-    line("memory_threshold_high", "memory_high", "memory_usage", true),
-    line("memory_threshold_low", "memory_low", "memory_usage", false),
-    line("storage_threshold_high", "storage_high", "storage_usage", true),
-    line("storage_threshold_low", "storage_low", "storage_usage", false),
-    line("latency_threshold_high", "latency_high", "search_latency", true),
-    line("latency_threshold_low", "latency_low", "search_latency", false),
-    line("error_rate_threshold_high", "error_rate_high", "error_rate", true),
-    line("error_rate_threshold_low", "error_rate_low", "error_rate", false),
+/// Thresholds with their conditions and signals.
+const THRESHOLDS: [(&str, &str, &str); 11] = [
+    ("cpu_threshold_high", "cpu_high", "cpu_usage"),
+    ("cpu_threshold_low", "cpu_low", "cpu_usage"),
+    ("memory_threshold_high", "memory_high", "memory_usage"),
+    ("memory_threshold_low", "memory_low", "memory_usage"),
+    ("storage_threshold_high", "storage_high", "storage_usage"),
+    ("storage_threshold_low", "storage_low", "storage_usage"),
+    ("latency_threshold_high", "latency_high", "search_latency"),
+    ("latency_threshold_low", "latency_low", "search_latency"),
+    ("error_rate_threshold_high", "error_rate_high", "error_rate"),
+    ("error_rate_threshold_low", "error_rate_low", "error_rate"),
+    ("max_vectors_per_node", "capacity", "avg_vectors_per_node"),
 ];
 
-impl Line {
+/// Every line: those of the thresholds (0 vectors a node switches that one off), and those of custom signals.
+fn lines<'a>(facts: &Facts<'a>) -> impl Iterator<Item = Line<'a>> {
+    let (thresholds, conditions) = (facts.thresholds, facts.conditions);
+    let built_in = THRESHOLDS.iter().filter_map(move |(name, condition, signal)| {
+        let at = thresholds.get(name).filter(|at| *at > 0.0 || *condition != "capacity")?;
+        Some(Line { name, condition, signal: signal.to_string(), at, high: !name.ends_with("_low") })
+    });
+    let is_built_in = |name: &str| name == "storage_projected" || THRESHOLDS.iter().any(|(_, known, _)| *known == name);
+    let custom = conditions.iter().filter(move |c| !is_built_in(&c.name)).filter_map(|c| {
+        let high = c.name.ends_with("_high");
+        let signal = c.name.strip_suffix("_high").or_else(|| c.name.strip_suffix("_low"))?;
+        Some(Line { name: &c.name, condition: &c.name, signal: format!("{CUSTOM}{signal}"), at: c.line, high })
+    });
+    built_in.chain(custom)
+}
+
+impl Line<'_> {
     fn report(&self, facts: &Facts, reversals: usize) -> Value {
-        let Some(at) = facts.thresholds.get(self.threshold) else { return Value::Null };
+        let at = self.at;
         let means: Vec<(Timestamp, f64)> = facts
             .rollups
             .iter()
             .filter(|r| r.at >= facts.since)
-            .filter_map(|r| Some((r.at, *r.means.get(self.signal)?)))
+            .filter_map(|r| Some((r.at, *r.means.get(&self.signal)?)))
             .collect();
         let fired: Vec<&Operation> = facts.operations.iter().filter(|o| self.fired(o, facts)).collect();
-        let beyond = means.iter().filter(|(_, mean)| self.is_beyond(*mean, at)).count();
-        let within = means.iter().map(|(_, mean)| *mean).filter(|mean| !self.is_beyond(*mean, at));
+        let beyond = means.iter().filter(|(_, mean)| self.is_beyond(*mean)).count();
+        let within = means.iter().map(|(_, mean)| *mean).filter(|mean| !self.is_beyond(*mean));
         let nearest = if self.high { within.reduce(f64::max) } else { within.reduce(f64::min) };
-        let recoveries = fired.iter().filter_map(|o| self.recovery(o, at, &means)).collect();
+        let recoveries = fired.iter().filter_map(|o| self.recovery(o, &means)).collect();
         json!({
             "line": at,
             "fired": fired.len(),
             "exceeded_seconds": (!means.is_empty()).then(|| beyond as f64 * ROLLUP.as_secs_f64()),
             "recovery_seconds": spread(recoveries),
             "nearest": nearest,
-            "suggests": self.suggestion(at, fired.len(), beyond, nearest, reversals),
+            "suggests": self.suggestion(fired.len(), beyond, nearest, reversals),
         })
     }
 
-    fn is_beyond(&self, mean: f64, at: f64) -> bool {
-        if self.high { mean > at } else { mean < at }
+    fn is_beyond(&self, mean: f64) -> bool {
+        if self.high { mean > self.at } else { mean < self.at }
     }
 
     /// Whether this line's condition was among those that led to the operation.
@@ -221,21 +234,14 @@ impl Line {
     }
 
     /// From the start of the operation to the first five minutes back on the right side of a high line.
-    fn recovery(&self, operation: &Operation, at: f64, means: &[(Timestamp, f64)]) -> Option<f64> {
-        let back = |(when, mean): &&(Timestamp, f64)| *when >= operation.started_at && !self.is_beyond(*mean, at);
+    fn recovery(&self, operation: &Operation, means: &[(Timestamp, f64)]) -> Option<f64> {
+        let back = |(when, mean): &&(Timestamp, f64)| *when >= operation.started_at && !self.is_beyond(*mean);
         let (when, _) = means.iter().filter(|_| self.high).find(back)?;
         Some(when.since(operation.started_at).as_secs_f64())
     }
 
-    fn suggestion(
-        &self,
-        at: f64,
-        fired: usize,
-        beyond: usize,
-        nearest: Option<f64>,
-        reversals: usize,
-    ) -> Option<&'static str> {
-        let nearest = nearest.filter(|_| self.high);
+    fn suggestion(&self, fired: usize, beyond: usize, nearest: Option<f64>, reversals: usize) -> Option<&'static str> {
+        let (nearest, at) = (nearest.filter(|_| self.high), self.at);
         match (fired, beyond) {
             (1.., _) if reversals > 0 => {
                 Some("operations were soon taken back: widen the gap between the low and the high line")
@@ -299,6 +305,10 @@ mod tests {
         }
     }
 
+    fn condition(name: &str, line: f64) -> Condition {
+        Condition { name: name.into(), value: Some(0.8), line, streak: 2, needed: 2, active: true }
+    }
+
     fn decision(id: u64, secs: i64, condition: &str) -> Decision {
         Decision {
             id,
@@ -308,14 +318,7 @@ mod tests {
             trigger: Some(Trigger::Threshold),
             wanted: Some(Kind::ScaleUp),
             because: vec![],
-            conditions: vec![Condition {
-                name: condition.into(),
-                value: Some(0.8),
-                line: 0.75,
-                streak: 2,
-                needed: 2,
-                active: true,
-            }],
+            conditions: vec![self::condition(condition, 0.75)],
             guards: vec![],
             would_change: String::new(),
         }
@@ -327,7 +330,8 @@ mod tests {
             let (cpu, nodes) = if secs < 3600 { (0.875, 3) } else { (0.5, 4) };
             let mean = |v: f64| json!({"mean": v, "max": v});
             Rollup::read(
-                &json!({"timestamp": at(secs), "step": 300, "cpu_usage": mean(cpu), "memory_usage": null, "node_count": mean(f64::from(nodes))}),
+                &json!({"timestamp": at(secs), "step": 300, "cpu_usage": mean(cpu), "memory_usage": null, "node_count": mean(f64::from(nodes)),
+                    "avg_vectors_per_node": mean(950_000.0), "custom": {"queue": mean(cpu * 8.0)}}),
             )
         };
         (0..upto).step_by(300).map(|secs| row(secs).expect("a row")).collect()
@@ -348,6 +352,7 @@ mod tests {
             decisions: &decisions,
             rollups: &rollups(7200),
             thresholds: &ScalingThresholds::of(Profile::Default),
+            conditions: &[condition("queue_high", 5.0)],
         };
         let kpis = analytics(&facts);
         assert_eq!(kpis["operations"]["per_day"], 3.0, "two hours are not extrapolated to a day");
@@ -370,6 +375,13 @@ mod tests {
         assert_eq!(cpu["recovery_seconds"]["p50"], 0.0);
         assert!(cpu["suggests"].as_str().unwrap().contains("widen the gap"), "{cpu}");
         assert_eq!(kpis["thresholds"]["memory_threshold_high"]["exceeded_seconds"], Value::Null);
+        let vectors = &kpis["thresholds"]["max_vectors_per_node"];
+        assert_eq!((&vectors["line"], &vectors["nearest"]), (&json!(1e6), &json!(950_000.0)));
+        assert!(vectors["suggests"].as_str().unwrap().contains("nearly reached"), "{vectors}");
+        let queue = &kpis["thresholds"]["queue_high"];
+        assert_eq!((&queue["line"], &queue["fired"], &queue["nearest"]), (&json!(5.0), &json!(0), &json!(4.0)));
+        assert!(queue["suggests"].as_str().unwrap().contains("nothing followed"), "{queue}");
+        assert_eq!(kpis["thresholds"].as_object().unwrap().len(), 12);
     }
 
     #[test]
@@ -382,6 +394,7 @@ mod tests {
             decisions: &BTreeMap::new(),
             rollups: &[],
             thresholds: &thresholds,
+            conditions: &[],
         };
         let kpis = analytics(&facts);
         assert_eq!(kpis["operations"]["success_rate"], Value::Null);

@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::routes::Endpoint;
 use super::{Server, shape};
 use crate::handle::PoolHandle;
-use crate::http::{Answer, json as json_answer, typed};
-use crate::model::{Decision, HistoryKind, Kind, Operation, OperationId, PoolName, Timestamp, Verb};
+use crate::http::{Answer, host_port, json as json_answer, typed};
+use crate::model::{Decision, HistoryKind, Kind, NodeState, Operation, OperationId, PoolName, Timestamp, Verb};
 use crate::record::{HistoryQuery, JournalError};
 use crate::telemetry::CONTENT_TYPE;
 
@@ -179,8 +179,7 @@ impl Server {
         // The hour before the first operation is needed to compare with.
         let rollups = self.journal.observations(&pool.pool, since.minus(analytics::COMPARED), STORE_STEP_SECS).await;
         let rollups: Vec<Rollup> = self.kept(rollups)?.iter().filter_map(Rollup::read).collect();
-        let decisions = self.kept(self.journal.decisions(&pool.pool, 1000, None).await)?;
-        let decisions: BTreeMap<u64, Decision> = decisions.into_iter().map(|d| (d.id, d)).collect();
+        let decisions = self.decisions_of(&pool.pool, &operations).await?;
         let view = pool.view.load();
         let facts = analytics::Facts {
             since,
@@ -189,8 +188,23 @@ impl Server {
             decisions: &decisions,
             rollups: &rollups,
             thresholds: &view.thresholds,
+            conditions: &view.conditions,
         };
         Ok(json_answer(StatusCode::OK, &analytics::analytics(&facts)))
+    }
+
+    /// What the operations were begun for, by id, as far as it is still kept.
+    async fn decisions_of(
+        &self,
+        pool: &PoolName,
+        operations: &[Operation],
+    ) -> Result<BTreeMap<u64, Decision>, Problem> {
+        let mut found = BTreeMap::new();
+        for id in operations.iter().filter_map(|o| o.decision) {
+            let decision = self.kept(self.journal.decision(pool, id).await)?;
+            found.extend(decision.map(|decision| (id, decision)));
+        }
+        Ok(found)
     }
 
     /// Operations that started since an instant, newest first.
@@ -224,7 +238,7 @@ impl Server {
         Ok(json_answer(StatusCode::OK, &plan(&view, kind)))
     }
 
-    /// Prometheus' http_sd: all nodes of all pools, or of one.
+    /// Prometheus' http_sd: the nodes of all pools, or of one. A lost node is of none.
     fn targets(&self, call: &Call) -> Result<Answer, Problem> {
         let query = Query::read(call.head.uri.query(), &["pool"])?;
         let pools: Vec<&PoolHandle> = match query.get("pool") {
@@ -233,10 +247,15 @@ impl Server {
         };
         let mut groups = Vec::new();
         for pool in pools {
-            for node in pool.view.load().seen.iter().flat_map(|seen| &seen.nodes) {
+            let view = pool.view.load();
+            let nodes = view.seen.iter().flat_map(|seen| &seen.nodes).filter(|node| node.state != NodeState::Lost);
+            for node in nodes {
                 let mut labels = json!({"pool": pool.pool, "node": node.id});
                 if let Some(zone) = &node.zone {
                     labels["zone"] = json!(zone);
+                }
+                if node.address.starts_with("https://") {
+                    labels["__scheme__"] = json!("https");
                 }
                 groups.push(json!({"targets": [host_port(&node.address)], "labels": labels}));
             }
@@ -264,12 +283,6 @@ fn step_secs(query: &Query) -> Result<u64, Problem> {
         secs if secs > 0 && secs.is_multiple_of(STORE_STEP_SECS) && step.subsec_nanos() == 0 => Ok(secs),
         _ => Err(Problem::unacceptable(format!("?step={}: a multiple of 5m", cut(text)))),
     }
-}
-
-/// `http://10.0.0.1:6333/` -> `10.0.0.1:6333`.
-fn host_port(address: &str) -> &str {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
 }
 
 const INDEX: &str = concat!(

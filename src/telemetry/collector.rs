@@ -82,14 +82,14 @@ const NODE_COLUMNS: [NodeColumn; 13] = [
     ("vecscale_node_cpu_usage_ratio", "Share of CPU in use, 0 to 1.", |n| node_value(n, &Signal::Cpu)),
     ("vecscale_node_memory_usage_ratio", "Share of memory in use, 0 to 1.", |n| node_value(n, &Signal::Memory)),
     ("vecscale_node_storage_usage_ratio", "Share of disk in use, 0 to 1.", |n| node_value(n, &Signal::Storage)),
-    ("vecscale_node_search_latency_seconds", "Search latency.", |n| node_value(n, &Signal::Latency)),
+    ("vecscale_node_search_latency_seconds", "Search latency in seconds.", |n| node_value(n, &Signal::Latency)),
     ("vecscale_node_queries_per_second", "Searches answered per second.", |n| node_value(n, &Signal::Throughput)),
     ("vecscale_node_error_ratio", "Share of requests that failed, 0 to 1.", |n| node_value(n, &Signal::ErrorRate)),
     ("vecscale_node_vectors", "Vectors on the node, replicas counted.", |n| node_value(n, &Signal::Vectors)),
     ("vecscale_node_shards", "Copies of shards on the node.", |n| n.shards.map(f64::from)),
     ("vecscale_node_bytes", "Bytes of shards on the node.", |n| n.bytes.map(|b| b as f64)),
     ("vecscale_node_load_ratio", "Highest usage relative to its high line; above 1 is over the line.", |n| n.load),
-    ("vecscale_node_scrape_duration_seconds", "Time the last scrape took.", |n| Some(n.scrape_seconds)),
+    ("vecscale_node_scrape_duration_seconds", "Time the last scrape took, in seconds.", |n| Some(n.scrape_seconds)),
 ];
 
 fn node_families(views: &[Arc<PoolView>]) -> impl Iterator<Item = MetricFamily> {
@@ -120,7 +120,9 @@ const POOL_COLUMNS: [PoolColumn; 25] = [
     ("vecscale_cpu_usage_ratio", "Share of CPU in use over the pool, 0 to 1.", |v| reading(v, Signal::Cpu)),
     ("vecscale_memory_usage_ratio", "Share of memory in use over the pool, 0 to 1.", |v| reading(v, Signal::Memory)),
     ("vecscale_storage_usage_ratio", "Share of disk in use over the pool, 0 to 1.", |v| reading(v, Signal::Storage)),
-    ("vecscale_search_latency_seconds", "Search latency, weighted by requests.", |v| reading(v, Signal::Latency)),
+    ("vecscale_search_latency_seconds", "Search latency in seconds, weighted by requests.", |v| {
+        reading(v, Signal::Latency)
+    }),
     ("vecscale_queries_per_second", "Searches per second, all nodes.", |v| reading(v, Signal::Throughput)),
     ("vecscale_error_ratio", "Share of requests that failed, 0 to 1.", |v| reading(v, Signal::ErrorRate)),
     ("vecscale_vectors", "Vectors, each counted once where the datastore tells.", |v| {
@@ -231,7 +233,7 @@ fn reason_families(views: &[Arc<PoolView>]) -> Vec<MetricFamily> {
     let mut cooldown = Family::gauge(
         "vecscale_cooldown_remaining_seconds",
         &["direction", "pool"],
-        "Cooldown left as of the last check; 0 when free.",
+        "Cooldown left as of the last check, in seconds; 0 when free.",
     );
     let mut mode = Family::gauge("vecscale_mode", &["mode", "pool"], "1 for the mode the pool is in.");
     let mut overrides =

@@ -10,7 +10,7 @@ pub const NO_TRIGGER: &str = "none";
 /// The decisions as labels.
 const DECISIONS: [&str; 5] = ["hold", "scale_up", "scale_down", "replace", "rebalance"];
 /// How a scrape came out, as labels.
-pub const SCRAPE_OUTCOMES: [&str; 4] = ["ok", "unreadable", "ill", "no_answer"];
+pub const SCRAPE_OUTCOMES: [&str; 5] = ["ok", "unreadable", "ill", "no_answer", "unknown"];
 
 pub struct Counters {
     pub decisions: IntCounterVec,

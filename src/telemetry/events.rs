@@ -30,6 +30,8 @@ struct Shared {
     last_decided: Mutex<BTreeMap<PoolName, Decided>>,
     /// Which nodes did not answer well at the last look, in words.
     last_scraped: Mutex<BTreeMap<PoolName, String>>,
+    /// What was to be known of the queries at the last look.
+    last_queried: Mutex<BTreeMap<PoolName, String>>,
 }
 
 /// What makes a decision another one: what is done, and what holds it back.
@@ -54,6 +56,7 @@ impl Telemetry {
             pools,
             last_decided: Mutex::default(),
             last_scraped: Mutex::default(),
+            last_queried: Mutex::default(),
         }))
     }
 
@@ -205,6 +208,17 @@ impl Telemetry {
         }
     }
 
+    /// A Prometheus server was asked. A line above debug only when there is other news of the queries than before.
+    pub fn queried(&self, pool: &PoolName, notes: &[String]) {
+        let notes = notes.join("; ");
+        let before = lock(&self.0.last_queried).insert(pool.clone(), notes.clone()).unwrap_or_default();
+        match (notes == before, notes.is_empty()) {
+            (true, _) => debug!(%pool, notes, "queried"),
+            (false, false) => warn!(%pool, notes, "queries to Prometheus: not all is well"),
+            (false, true) => info!(%pool, "queries to Prometheus: all is well again"),
+        }
+    }
+
     /// One whole check took this long.
     pub fn evaluated(&self, pool: &PoolName, took: Duration) {
         self.0.counters.evaluation_duration.with_label_values(&[&**pool]).observe(took.as_secs_f64());
@@ -284,5 +298,6 @@ fn scrape_outcome(sample: &NodeSample) -> &'static str {
         Answer::Ill => "ill",
         Answer::Up if unreadable() => "unreadable",
         Answer::Up => "ok",
+        Answer::Unknown => "unknown",
     }
 }

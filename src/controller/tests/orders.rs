@@ -226,7 +226,7 @@ impl Busy {
         controller.hear().await;
         let mut look = self.stage.look().await;
         look.inventory = self.stage.world.inventory(None).await.map(Some);
-        for sample in &mut look.samples {
+        for sample in &mut look.samples.nodes {
             sample.signals.insert(Signal::Cpu, Ok(Raw::Gauge(self.cpu)));
             if Some(&sample.node) == self.dead.as_ref() {
                 (sample.answer, sample.signals) = (Answer::None, BTreeMap::new());

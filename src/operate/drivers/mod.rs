@@ -2,6 +2,7 @@
 //! twice with the same key, so a driver looks before it acts. An error is "unknown", never "empty".
 
 pub mod conformance;
+pub mod file_sd;
 pub mod http;
 pub mod none;
 pub mod process;

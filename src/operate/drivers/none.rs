@@ -1,13 +1,17 @@
 //! The drivers for what is not there: nodes that hold no data, and nodes that come and go by other hands.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Call, Datastore, Effect, NewNode, Provider, Unanswered};
+use super::{Call, Datastore, Effect, NewNode, Provider, Unanswered, file_sd};
+use crate::clock::Clock;
 use crate::model::{Inventory, Machine, Member, Move, NodeId, ShardId};
 use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
+use crate::scrape::Target;
+use crate::scrape::prometheus::Prometheus;
 
 /// The longest a node may take to show that it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,14 +19,20 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Datastore `none`: every machine of the provider is a member, and none holds anything.
 pub struct NoDatastore {
     provider: Arc<dyn Provider>,
-    client: reqwest::Client,
-    path: String,
+    probe: Probe,
+}
+
+/// How it is found out whether a node serves.
+pub enum Probe {
+    /// `path` of its address answers below 500.
+    Page { client: reqwest::Client, path: String },
+    /// Prometheus says that it is well.
+    Prometheus(Box<Prometheus>, Arc<dyn Clock>),
 }
 
 impl NoDatastore {
-    /// A node is ready when `path` of its address answers below 500.
-    pub fn new(provider: Arc<dyn Provider>, client: reqwest::Client, path: String) -> NoDatastore {
-        NoDatastore { provider, client, path }
+    pub fn new(provider: Arc<dyn Provider>, probe: Probe) -> NoDatastore {
+        NoDatastore { provider, probe }
     }
 }
 
@@ -56,9 +66,18 @@ impl Datastore for NoDatastore {
         if machine.ready == Some(false) {
             return Ok(false);
         }
-        let url = format!("{}{}", machine.address.trim_end_matches('/'), self.path);
-        let answer = self.client.get(&url).timeout(READY_TIMEOUT).send().await;
-        answer.map(|answer| answer.status().as_u16() < 500).map_err(|e| Unanswered(format!("{url}: {e}")))
+        match &self.probe {
+            Probe::Page { client, path } => {
+                let url = format!("{}{path}", machine.address.trim_end_matches('/'));
+                let answer = client.get(&url).timeout(READY_TIMEOUT).send().await;
+                answer.map(|answer| answer.status().as_u16() < 500).map_err(|e| Unanswered(format!("{url}: {e}")))
+            }
+            Probe::Prometheus(prometheus, clock) => {
+                let target = Target { id: machine.id.clone(), address: machine.address.clone() };
+                let known = prometheus.is_well(&target, clock.as_ref()).await;
+                known.map_err(|gap| Unanswered(format!("{}: {gap}", machine.id)))
+            }
+        }
     }
 
     async fn cordon(&self, _call: &Call, _node: &NodeId) -> Effect<()> {
@@ -98,22 +117,29 @@ impl Datastore for NoDatastore {
     }
 }
 
-/// Provider `none`: knows the nodes that the configuration names, and can change nothing.
+/// Provider `none`: knows the nodes that the configuration or its files name, and can change nothing.
 pub struct NoProvider {
     machines: Vec<Machine>,
+    files: Vec<PathBuf>,
 }
 
 impl NoProvider {
-    pub fn new(mut machines: Vec<Machine>) -> NoProvider {
+    /// `files` are patterns of [`file_sd`], read anew for each list.
+    pub fn new(mut machines: Vec<Machine>, files: Vec<PathBuf>) -> NoProvider {
         machines.sort_by(|a, b| a.id.cmp(&b.id));
-        NoProvider { machines }
+        NoProvider { machines, files }
     }
 }
 
 #[async_trait]
 impl Provider for NoProvider {
     async fn list(&self) -> Result<Vec<Machine>, Unanswered> {
-        Ok(self.machines.clone())
+        if self.files.is_empty() {
+            return Ok(self.machines.clone());
+        }
+        let mut all = file_sd::read(self.files.clone()).await?;
+        all.extend(self.machines.iter().cloned());
+        file_sd::without_doubles(all).map_err(|why| Unanswered(format!("nodes: {why}")))
     }
 
     async fn create(&self, _call: &Call, _node: &NewNode) -> Effect<Machine> {
@@ -165,8 +191,9 @@ mod tests {
         for (what, address, ready, expected) in cases {
             let id = NodeId::new("n1").expect("a name");
             let machine = Machine { id, address, zone: None, instance: None, ready };
-            let provider = Arc::new(NoProvider::new(vec![machine.clone()]));
-            let store = NoDatastore::new(provider, reqwest::Client::new(), "/metrics".into());
+            let provider = Arc::new(NoProvider::new(vec![machine.clone()], Vec::new()));
+            let probe = Probe::Page { client: reqwest::Client::new(), path: "/metrics".into() };
+            let store = NoDatastore::new(provider, probe);
             assert_eq!(store.ready(&machine).await.ok(), expected, "{what}");
             assert_eq!(store.inventory(None).await.expect("a list").members.len(), 1);
         }

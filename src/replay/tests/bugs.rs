@@ -239,9 +239,9 @@ impl Scrape for Broken<dyn Scrape> {
         self.0.signals()
     }
 
-    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Vec<NodeSample> {
+    async fn collect(&self, targets: &[Target], interval: Duration, clock: &dyn Clock) -> Samples {
         let mut samples = self.0.collect(targets, interval, clock).await;
-        for sample in &mut samples {
+        for sample in &mut samples.nodes {
             sample.answer = Answer::Up;
             sample.signals.values_mut().filter(|raw| raw.is_err()).for_each(|raw| *raw = Ok(Raw::Gauge(0.0)));
         }

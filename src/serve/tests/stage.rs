@@ -75,6 +75,13 @@ impl Stage {
         self.server.pools[pool].view.load_full()
     }
 
+    /// Changes the picture of a pool.
+    pub fn repaint(&self, pool: &str, change: impl FnOnce(&mut PoolView)) {
+        let mut view = PoolView::clone(&self.view(pool));
+        change(&mut view);
+        self.server.pools[pool].view.store(Arc::new(view));
+    }
+
     /// `POST /path` and the like, with a JSON body unless it is empty.
     pub async fn ask(&self, line: &str, body: &str) -> Reached {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };

@@ -101,6 +101,23 @@ async fn with_several_pools_one_must_be_named_except_to_stop() {
 }
 
 #[tokio::test]
+async fn targets_are_the_nodes_that_are_there_and_how_they_are_reached() {
+    let stage = Stage::one_pool().await;
+    stage.repaint("default", |view| {
+        let nodes = &mut view.seen.as_mut().expect("an observation").nodes;
+        nodes[1].address = "https://[fd00::2]:6333".into();
+        nodes[1].zone = None;
+        nodes[2].state = crate::model::NodeState::Lost;
+    });
+    let targets = stage.ask("GET /autoscaling/targets", "").await.json();
+    let expected = serde_json::json!([
+        {"targets": ["10.0.0.1:6333"], "labels": {"pool": "default", "node": "n1", "zone": "a"}},
+        {"targets": ["[fd00::2]:6333"], "labels": {"pool": "default", "node": "n2", "__scheme__": "https"}},
+    ]);
+    assert_eq!(targets, expected);
+}
+
+#[tokio::test]
 async fn a_reload_that_is_refused_gives_the_text() {
     let stage = Stage::of(&["default"], true).await;
     for method in ["POST", "PUT"] {
