@@ -27,7 +27,7 @@ use crate::operate::drivers::vectornode::Vectornode;
 use crate::operate::drivers::{Datastore, DatastoreSettings, Places, Provider, ProviderSettings};
 use crate::record::{Entry, Journal, SqliteJournal};
 use crate::scrape::Sources;
-use crate::serve::{self, ExternalUrl, ServeOptions, Server};
+use crate::serve::{self, ExternalUrl, Keeper, ServeOptions, Server};
 use crate::telemetry::Telemetry;
 
 /// What a process is started with.
@@ -40,6 +40,8 @@ pub struct Options {
     /// A second listener that serves only what Prometheus reads.
     pub telemetry_listen: Option<SocketAddr>,
     pub external_url: Option<ExternalUrl>,
+    /// Who may call, over which wire.
+    pub access: Arc<Keeper>,
     pub enable_lifecycle: bool,
     pub storage: PathBuf,
     /// The program that runs embedded nodes: vecscale itself.
@@ -105,6 +107,7 @@ impl App {
             file: options.config_file.clone(),
             config: tokio::sync::Mutex::new(options.config.clone()),
             pools: started.reloadable,
+            access: options.access.clone(),
             journal: journal.clone(),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
@@ -133,15 +136,16 @@ impl App {
         second: Option<TcpListener>,
     ) {
         let reloader = self.reloader.clone();
-        let reload: serve::Reload = Arc::new(move || {
+        let reload: serve::Reload = Arc::new(move |who| {
             let reloader = reloader.clone();
-            async move { reloader.reload("api").await }.boxed()
+            async move { reloader.reload(&who).await }.boxed()
         });
         let server = Arc::new(Server {
             pools: self.pools.clone(),
             journal,
             telemetry: self.telemetry.clone(),
             clock,
+            access: options.access.clone(),
             options: ServeOptions {
                 external_url: options.external_url.clone(),
                 reload: options.enable_lifecycle.then_some(reload),
@@ -149,12 +153,14 @@ impl App {
         });
         self.telemetry.listening("API", self.address);
         let stop = self.stop_serving.clone();
-        self.listeners.push(tokio::spawn(crate::http::serve(main, server.service(), stop.clone())));
+        let tls = options.access.tls();
+        self.listeners.push(tokio::spawn(options.access.clone().watch(self.telemetry.clone(), stop.clone())));
+        self.listeners.push(tokio::spawn(crate::http::serve(main, tls.clone(), server.service(), stop.clone())));
         if let Some(second) = second {
             if let Ok(address) = second.local_addr() {
                 self.telemetry.listening("telemetry", address);
             }
-            self.listeners.push(tokio::spawn(crate::http::serve(second, server.telemetry_service(), stop)));
+            self.listeners.push(tokio::spawn(crate::http::serve(second, tls, server.telemetry_service(), stop)));
         }
     }
 
@@ -257,6 +263,7 @@ struct Reloader {
     file: Option<PathBuf>,
     config: tokio::sync::Mutex<Config>,
     pools: BTreeMap<PoolName, Reloadable>,
+    access: Arc<Keeper>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
@@ -280,9 +287,11 @@ impl Reloader {
         }
         let changes = Config::differences(&held, &next);
         let prepared = self.prepared(&next)?;
+        self.access.try_out(next.access.clone()).map_err(anyhow::Error::msg)?;
         for (pool, eyes) in &prepared {
             self.ask(pool, eyes.clone(), Taking::Trial).await?;
         }
+        self.access.take(next.access.clone()).map_err(anyhow::Error::msg)?;
         for (pool, eyes) in prepared {
             self.ask(pool, eyes, Taking::ForGood).await?;
         }

@@ -241,6 +241,14 @@ impl Telemetry {
         }
     }
 
+    /// The files of `--web.config.file` and of the tokens changed.
+    pub fn web_config_reloaded(&self, outcome: Result<(), &str>) {
+        match outcome {
+            Ok(()) => info!("TLS and credentials taken anew"),
+            Err(why) => error!(why, "TLS and credentials not taken; what was in force stays"),
+        }
+    }
+
     /// A request was answered. `path` is the route's template, never the path that was asked for.
     pub fn http_served(&self, path: &'static str, code: u16, took: Duration) {
         let counters = &self.0.counters;
