@@ -151,16 +151,28 @@ impl App {
                 reload: options.enable_lifecycle.then_some(reload),
             },
         });
-        self.telemetry.listening("API", self.address);
-        let stop = self.stop_serving.clone();
         let tls = options.access.tls();
+        let tell = |telemetry: &Telemetry, what, address: SocketAddr| {
+            telemetry.listening(what, address, tls.is_some());
+            let asked = options.access.in_force().credentials.are_asked();
+            if asked && tls.is_none() && !address.ip().to_canonical().is_loopback() {
+                telemetry.credentials_in_the_clear(address);
+            }
+        };
+        tell(&self.telemetry, "API", self.address);
+        let stop = self.stop_serving.clone();
         self.listeners.push(tokio::spawn(options.access.clone().watch(self.telemetry.clone(), stop.clone())));
         self.listeners.push(tokio::spawn(crate::http::serve(main, tls.clone(), server.service(), stop.clone())));
         if let Some(second) = second {
             if let Ok(address) = second.local_addr() {
-                self.telemetry.listening("telemetry", address);
+                tell(&self.telemetry, "telemetry", address);
             }
-            self.listeners.push(tokio::spawn(crate::http::serve(second, tls, server.telemetry_service(), stop)));
+            self.listeners.push(tokio::spawn(crate::http::serve(
+                second,
+                tls.clone(),
+                server.telemetry_service(),
+                stop,
+            )));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::section::{Item, Section};
+use crate::model::is_name;
 use crate::serve::auth::{AccessSettings, Role, TokenDigest, TokenSettings, TokenSource, read_token};
 
 const ROLES: [(&str, Role); 4] = [
@@ -37,48 +38,42 @@ fn token(item: &Item<'_>, base_dir: &Path) -> Option<TokenSettings> {
     let section = item.section();
     let name = section.required("name", section.text("name"), "who has the token; it stands in the audit trail");
     let role = section.required("role", section.choice("role", &ROLES, &[]), "read, trigger, operate or admin");
-    let file = section.text("token_file").map(|file| base_dir.join(file));
-    let digest = section.text("token_sha256").map(|text| (text, hex(text)));
-    let source = match (file, digest) {
-        (Some(file), None) => match read_token(&file) {
-            Ok(_) => Some(TokenSource::File(file)),
-            Err(why) => {
-                section.problem("token_file", why, "");
-                None
-            }
-        },
-        (None, Some((_, Some(digest)))) => Some(TokenSource::Sha256(digest)),
-        (None, Some((_, None))) => {
+    let token = source(&section, base_dir);
+    let plain = ("token", "put it into a file and name that in `token_file`, or give its `token_sha256`");
+    section.note_unknown(&[], &[plain]);
+    let name = name?;
+    if !is_name(name) {
+        section.problem("name", "is not a name", "at most 63 letters, digits, '.', '_' and '-'");
+        return None;
+    }
+    Some(TokenSettings { name: name.into(), role: role?, token: token? })
+}
+
+fn source(section: &Section<'_>, base_dir: &Path) -> Option<TokenSource> {
+    let (file, digest) = (section.text("token_file"), section.text("token_sha256"));
+    if file.is_some() && digest.is_some() {
+        section.problem("token_file", "stands beside token_sha256", "one of the two says what the token is");
+        return None;
+    }
+    if let Some(text) = digest {
+        let read = hex(text);
+        if read.is_none() {
             let hint = "64 hexadecimal digits: printf %s \"$TOKEN\" | sha256sum";
             section.problem("token_sha256", "is not a SHA-256", hint);
+        }
+        return read.map(TokenSource::Sha256);
+    }
+    if !section.has("token_sha256") {
+        section.required("token_file", file, "a file that holds the token; or give its token_sha256");
+    }
+    let file = base_dir.join(file?);
+    match read_token(&file) {
+        Ok(_) => Some(TokenSource::File(file)),
+        Err(why) => {
+            section.problem("token_file", why, "");
             None
         }
-        (Some(_), Some(_)) => {
-            section.problem("token_file", "stands beside token_sha256", "one of the two says what the token is");
-            None
-        }
-        (None, None) => {
-            if !section.has("token_file") && !section.has("token_sha256") {
-                let hint = "token_file: a file that holds it, or token_sha256: its SHA-256";
-                item.problem("says not what the token is", hint);
-            }
-            None
-        }
-    };
-    section.note_unknown(
-        &[],
-        &[("token", "put it into a file and name that in `token_file`, or give its `token_sha256`")],
-    );
-    let name = name.filter(|name| {
-        let fine = !name.is_empty()
-            && name.len() <= 63
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !fine {
-            section.problem("name", "is not a name", "at most 63 letters, digits, '.', '_' and '-'");
-        }
-        fine
-    })?;
-    Some(TokenSettings { name: name.into(), role: role?, token: source? })
+    }
 }
 
 fn roles(section: &Section<'_>) -> BTreeMap<String, Role> {
@@ -150,7 +145,7 @@ mod tests {
                 "did you mean read?",
             ),
             (format!("{{tokens: [{{name: 'a b', role: read, {sha}}}]}}"), "name: is not a name", "letters, digits"),
-            ("{tokens: [{name: a, role: read}]}".into(), "web.tokens[0]: says not what the token is", "token_file"),
+            ("{tokens: [{name: a, role: read}]}".into(), "web.tokens[0].token_file: is missing", "token_sha256"),
             (
                 "{tokens: [{name: a, role: read, token: hunter2}]}".into(),
                 "tokens[0].token: has no meaning",

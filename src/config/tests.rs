@@ -749,7 +749,7 @@ fn a_reload_tells_what_differs_and_what_it_cannot_take() {
 }
 
 /// Words that lead deep into the walk.
-const WORDS: [&str; 80] = [
+const WORDS: [&str; 87] = [
     "autoscaling",
     "mode",
     "pools",
@@ -830,6 +830,13 @@ const WORDS: [&str; 80] = [
     "bytes_per_day",
     "base",
     "http",
+    "web",
+    "tokens",
+    "roles",
+    "role",
+    "read",
+    "token_file",
+    "token_sha256",
 ];
 
 fn any_tree() -> impl Strategy<Value = Value> {

@@ -76,7 +76,9 @@ pub fn stack(
             let access = server.access.in_force();
             request.extensions_mut().insert(access.clone());
             let mut answer = guarded(server.clone(), names, template, request).await;
-            answer.headers_mut().extend(access.headers.iter().cloned());
+            for (name, value) in &access.headers {
+                answer.headers_mut().entry(name).or_insert_with(|| value.clone()); // a page that knows better says so
+            }
             server.telemetry.http_served(template, answer.status().as_u16(), began.elapsed());
             Ok(answer)
         }
@@ -165,7 +167,13 @@ async fn entrance(
     let needed = found.endpoint.as_ref().map_or(Some(Role::Admin), |endpoint| needed(*endpoint));
     let caller = match needed {
         None => Caller::anyone(),
-        Some(needed) => access.credentials.caller(&head.headers).await?.with(needed)?,
+        Some(needed) => {
+            let caller = access.credentials.caller(&head.headers).await;
+            if caller.is_err() && head.headers.contains_key(header::AUTHORIZATION) {
+                server.telemetry.credential_refused(found.template, head.extensions.get::<Peer>().map(|peer| peer.0));
+            }
+            caller?.with(needed)?
+        }
     };
     let endpoint = found.endpoint?;
     if !matches!(head.method, Method::GET | Method::HEAD) {

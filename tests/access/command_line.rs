@@ -63,7 +63,7 @@ fn started_openly(world: &World, args: &[String]) -> (Option<i32>, String) {
 fn without_authentication_no_other_address_is_listened_on() {
     let world = world();
     std::fs::write(world.path("tls-only.yml"), crate::TLS).expect("a file");
-    crate::Authority::new().issue().write_to(&world);
+    crate::Authority::signing().issue().write_to(&world);
     let config = std::fs::read_to_string(world.path("config.yaml")).expect("the configuration");
     let without = config.split("web:").next().expect("a part");
     std::fs::write(world.path("config.yaml"), without).expect("the configuration");

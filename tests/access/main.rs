@@ -61,7 +61,7 @@ pub const TLS: &str = "tls_server_config: {cert_file: cert.pem, key_file: key.pe
 
 /// The same with users and TLS; gives who signs its certificates.
 pub fn secured_world() -> (World, Authority) {
-    let (mut world, authority) = (world(), Authority::new());
+    let (mut world, authority) = (world(), Authority::signing());
     authority.issue().write_to(&world);
     std::fs::write(world.path("ca.pem"), authority.pem()).expect("the CA");
     std::fs::write(world.path("web.yml"), format!("{TLS}{}", users())).expect("the web configuration");
@@ -103,7 +103,7 @@ pub struct Pair {
 }
 
 impl Authority {
-    pub fn new() -> Authority {
+    pub fn signing() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA"))

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::World;
-use crate::{PASSWORD, READ, TLS, client, secured_world, start, users};
+use crate::common::{World, http};
+use crate::{ADMIN, Authority, PASSWORD, Pair, READ, TLS, client, secured_world, start, users};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -28,11 +29,20 @@ async fn visit(connector: &tokio_rustls::TlsConnector, address: &str) -> Result<
     if answer.starts_with(b"HTTP/1.1 200") { Ok(shown) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }
 }
 
-fn connector(world: &World) -> tokio_rustls::TlsConnector {
+/// Shows a certificate of its own, if it has one.
+fn connector(world: &World, own: Option<&Pair>) -> tokio_rustls::TlsConnector {
+    drop(http()); // installs what TLS is made with
     let pem = std::fs::read(world.path("ca.pem")).expect("the CA");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("a root");
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+            builder.with_client_auth_cert(vec![own.der.clone().into()], key).expect("a pair")
+        }
+    };
     tokio_rustls::TlsConnector::from(Arc::new(config))
 }
 
@@ -40,7 +50,7 @@ fn connector(world: &World) -> tokio_rustls::TlsConnector {
 async fn certificates_are_renewed_under_load_without_a_failed_handshake() {
     let (mut world, authority) = secured_world();
     start(&mut world).await;
-    let (connector, address) = (connector(&world), world.url.replace("https://", ""));
+    let (connector, address) = (connector(&world, None), world.url.replace("https://", ""));
     let (over, visits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let visitors: Vec<_> = (0..4)
         .map(|_| {
@@ -116,6 +126,47 @@ async fn a_broken_file_changes_nothing_and_a_whole_one_everything() {
     world.until("the renewed token is known", WAIT, by_token).await;
     let old = client.get(format!("{}/autoscaling/status", world.url)).bearer_auth(READ).send().await;
     assert_eq!(old.expect("an answer").status(), 401, "the old token is known no more");
+}
+
+#[tokio::test]
+async fn other_tokens_come_with_a_reload() {
+    let (mut world, _) = secured_world();
+    world.args.push("--web.enable-lifecycle".into());
+    start(&mut world).await;
+    let client = client(&world);
+    let config = std::fs::read_to_string(world.path("config.yaml")).expect("the configuration");
+    let reloaded = async |text: &str| {
+        std::fs::write(world.path("config.yaml"), text).expect("the configuration");
+        let answer = client.post(format!("{}/-/reload", world.url)).bearer_auth(ADMIN).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    };
+    let status = async || {
+        let request = client.get(format!("{}/autoscaling/status", world.url)).bearer_auth(READ);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let (code, said) = reloaded(&config.replace("token_file: tokens/read", "token_file: absent")).await;
+    assert!(code == 500 && said.contains("web.tokens[0].token_file: "), "{said}");
+    assert_eq!(status().await, 200, "a refused reload changes nothing");
+    let (code, said) =
+        reloaded(&config.replace("    - {name: dashboard, role: read, token_file: tokens/read}\n", "")).await;
+    assert!(code == 200 && said.contains("web: changed"), "{said}");
+    assert_eq!(status().await, 401, "at once");
+}
+
+#[tokio::test]
+async fn only_whom_the_ca_has_signed_gets_past_the_handshake() {
+    let (mut world, authority) = secured_world();
+    let demanding = TLS.replace('}', ", client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert}");
+    std::fs::write(world.path("web.yml"), demanding).expect("the web configuration");
+    world.spawn();
+    let address = world.url.replace("http://", "");
+    let listening = async |w: &World| w.logs().contains("listening").then_some(());
+    world.until("it listens", WAIT, listening).await;
+    for (of, gets_in) in [(Some(&authority), true), (Some(&Authority::signing()), false), (None, false)] {
+        let certificate = of.map(|of| of.issue());
+        let seen = visit(&connector(&world, certificate.as_ref()), &address).await;
+        assert_eq!(seen.is_ok(), gets_in, "{seen:?}\n{}", world.logs());
+    }
 }
 
 #[tokio::test]

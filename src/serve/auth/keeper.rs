@@ -122,7 +122,7 @@ impl Keeper {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             let keeper = self.clone();
             if let Ok(Some(outcome)) = tokio::task::spawn_blocking(move || keeper.look()).await {
-                telemetry.web_config_reloaded(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+                telemetry.web_config_reloaded(outcome.as_ref().copied().map_err(String::as_str));
             }
         }
     }

@@ -39,7 +39,7 @@ fn basic(pair: &str) -> String {
 async fn a_header_says_who_it_is() {
     let credentials = credentials(Some(&[("ops", Role::Trigger)]));
     let (right, lower) = (format!("Bearer {TOKEN}"), format!("bearer  {TOKEN}"));
-    let rows: Vec<(Vec<&str>, Option<(&str, Option<Role>)>)> = vec![
+    let rows: [(Vec<&str>, Option<(&str, Option<Role>)>); 11] = [
         (vec![&right], Some(("token:ci", Some(Role::Operate)))),
         (vec![&lower], Some(("token:ci", Some(Role::Operate)))),
         (vec!["Bearer another-token-0000"], Some(("token:other", Some(Role::Read)))),
