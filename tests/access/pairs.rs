@@ -232,7 +232,7 @@ async fn ten_thousand_requests_of_those_who_may_not_change_nothing() {
     for is in ["Unknown", "WithoutRole", "Read", "Trigger", "Operate"] {
         assert!(tally.keys().any(|(who, _)| who == is), "nobody was {is}: {tally:?}");
     }
-    assert!(tally.get(&("Read".into(), 200)).is_some_and(|seen| *seen > 50), "a reader may read: {tally:?}");
+    assert!(tally.get(&("Read".into(), 200)).is_some_and(|seen| *seen > 20), "a reader may read: {tally:?}");
     assert_eq!(state(&client, &world.url).await, before, "something was changed");
 
     // Whoever may, does; and it is known who it was.

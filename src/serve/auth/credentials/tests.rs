@@ -35,11 +35,14 @@ fn basic(pair: &str) -> String {
     format!("Basic {}", STANDARD.encode(pair))
 }
 
+/// Name and role.
+type Found = Option<(&'static str, Option<Role>)>;
+
 #[tokio::test]
 async fn a_header_says_who_it_is() {
     let credentials = credentials(Some(&[("ops", Role::Trigger)]));
     let (right, lower) = (format!("Bearer {TOKEN}"), format!("bearer  {TOKEN}"));
-    let rows: [(Vec<&str>, Option<(&str, Option<Role>)>); 11] = [
+    let rows: [(Vec<&str>, Found); 11] = [
         (vec![&right], Some(("token:ci", Some(Role::Operate)))),
         (vec![&lower], Some(("token:ci", Some(Role::Operate)))),
         (vec!["Bearer another-token-0000"], Some(("token:other", Some(Role::Read)))),
