@@ -29,7 +29,7 @@ use crate::record::{Entry, Journal, SqliteJournal};
 use crate::scrape::Sources;
 use crate::scrape::prometheus::Prometheus;
 use crate::scrape::settings::ScrapeSettings;
-use crate::serve::{self, ExternalUrl, ServeOptions, Server};
+use crate::serve::{self, ExternalUrl, Keeper, ServeOptions, Server};
 use crate::telemetry::Telemetry;
 
 /// What a process is started with.
@@ -42,6 +42,8 @@ pub struct Options {
     /// A second listener that serves only what Prometheus reads.
     pub telemetry_listen: Option<SocketAddr>,
     pub external_url: Option<ExternalUrl>,
+    /// Who may call, over which wire.
+    pub access: Arc<Keeper>,
     pub enable_lifecycle: bool,
     pub storage: PathBuf,
     /// The program that runs embedded nodes: vecscale itself.
@@ -107,6 +109,7 @@ impl App {
             file: options.config_file.clone(),
             config: tokio::sync::Mutex::new(options.config.clone()),
             pools: started.reloadable,
+            access: options.access.clone(),
             journal: journal.clone(),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
@@ -135,28 +138,43 @@ impl App {
         second: Option<TcpListener>,
     ) {
         let reloader = self.reloader.clone();
-        let reload: serve::Reload = Arc::new(move || {
+        let reload: serve::Reload = Arc::new(move |who| {
             let reloader = reloader.clone();
-            async move { reloader.reload("api").await }.boxed()
+            async move { reloader.reload(&who).await }.boxed()
         });
         let server = Arc::new(Server {
             pools: self.pools.clone(),
             journal,
             telemetry: self.telemetry.clone(),
             clock,
+            access: options.access.clone(),
             options: ServeOptions {
                 external_url: options.external_url.clone(),
                 reload: options.enable_lifecycle.then_some(reload),
             },
         });
-        self.telemetry.listening("API", self.address);
+        let tls = options.access.tls();
+        let tell = |telemetry: &Telemetry, what, address: SocketAddr| {
+            telemetry.listening(what, address, tls.is_some());
+            let asked = options.access.in_force().credentials.are_asked();
+            if asked && tls.is_none() && !address.ip().to_canonical().is_loopback() {
+                telemetry.credentials_in_the_clear(address);
+            }
+        };
+        tell(&self.telemetry, "API", self.address);
         let stop = self.stop_serving.clone();
-        self.listeners.push(tokio::spawn(crate::http::serve(main, server.service(), stop.clone())));
+        self.listeners.push(tokio::spawn(options.access.clone().watch(self.telemetry.clone(), stop.clone())));
+        self.listeners.push(tokio::spawn(crate::http::serve(main, tls.clone(), server.service(), stop.clone())));
         if let Some(second) = second {
             if let Ok(address) = second.local_addr() {
-                self.telemetry.listening("telemetry", address);
+                tell(&self.telemetry, "telemetry", address);
             }
-            self.listeners.push(tokio::spawn(crate::http::serve(second, server.telemetry_service(), stop)));
+            self.listeners.push(tokio::spawn(crate::http::serve(
+                second,
+                tls.clone(),
+                server.telemetry_service(),
+                stop,
+            )));
         }
     }
 
@@ -268,6 +286,7 @@ struct Reloader {
     file: Option<PathBuf>,
     config: tokio::sync::Mutex<Config>,
     pools: BTreeMap<PoolName, Reloadable>,
+    access: Arc<Keeper>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
@@ -291,9 +310,11 @@ impl Reloader {
         }
         let changes = Config::differences(&held, &next);
         let prepared = self.prepared(&next)?;
+        self.access.try_out(next.access.clone()).map_err(anyhow::Error::msg)?;
         for (pool, eyes) in &prepared {
             self.ask(pool, eyes.clone(), Taking::Trial).await?;
         }
+        self.access.take(next.access.clone()).map_err(anyhow::Error::msg)?;
         for (pool, eyes) in prepared {
             self.ask(pool, eyes, Taking::ForGood).await?;
         }

@@ -14,10 +14,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -37,8 +40,11 @@ const MAX_CONNECTIONS: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `stop`, then lets running requests end.
-pub async fn serve<S>(listener: TcpListener, service: S, stop: CancellationToken)
+/// With what a connection's handshake is made; asked anew for each, so that a renewed certificate is used at once.
+pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
+/// Serves until `stop`, then lets running requests end. Without `tls` it is plain HTTP.
+pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, service: S, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -65,19 +71,46 @@ where
             let mut service = service.clone();
             async move { service.call(request).await }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(with_peer));
-        let watched = graceful.watch(connection);
+        let (watcher, tls) = (graceful.watcher(), tls.clone());
         tokio::spawn(async move {
-            let _ = watched.await; // a peer that hangs up is no event of ours
-            drop(place);
+            let _place = place;
+            let service = TowerToHyperService::new(with_peer);
+            let Some(tls) = tls else { return talk(stream, service, watcher).await };
+            // A peer that never ends its handshake is one that never sends its header.
+            if let Ok(Some(stream)) = tokio::time::timeout(HEADER_TIMEOUT, secured(stream, tls())).await {
+                talk(stream, service, watcher).await;
+            }
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+}
+
+/// The requests of one connection, one after the other.
+async fn talk<S>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: S, watcher: Watcher)
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible> + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection).await; // a peer that hangs up is no event of ours
+}
+
+/// The handshake. `None`: it came to nothing, or the peer speaks plain HTTP and was told so, in the words of Go's server.
+async fn secured(mut stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<TlsStream<TcpStream>> {
+    let mut first = [0];
+    stream.peek(&mut first).await.ok()?;
+    if first[0].is_ascii_uppercase() {
+        let mut asked = [0; 4096]; // what is left unread would tear the connection down before the answer arrives
+        let _ = stream.read(&mut asked).await;
+        let told = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        let _ = stream.write_all(told.as_bytes()).await; // a peer that hangs up is no event of ours
+        return None;
+    }
+    TlsAcceptor::from(config).accept(stream).await.ok()
 }
 
 /// Why a body was not taken.
@@ -159,9 +192,20 @@ pub fn client(more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -
 /// When there is no token to be had from the file; what it holds is not shown.
 pub async fn bearer(file: &Path) -> Result<HeaderValue, String> {
     let shown = file.display();
-    let value = HeaderValue::from_str(&format!("Bearer {}", secret(file).await?));
+    bearer_value(&secret(file).await?).map_err(|why| format!("credentials file {shown}: {why}"))
+}
+
+/// The value of `Authorization` for a bearer token; space around it does not count.
+///
+/// # Errors
+/// When it is none; it is not shown.
+pub fn bearer_value(secret: &str) -> Result<HeaderValue, &'static str> {
+    if secret.trim().is_empty() {
+        return Err("it holds nothing");
+    }
+    let value = HeaderValue::from_str(&format!("Bearer {}", secret.trim()));
     let value = value.ok().filter(|value| value.to_str().is_ok()); // a header would take more than ASCII
-    let mut value = value.ok_or_else(|| format!("credentials file {shown}: what it holds cannot stand in a header"))?;
+    let mut value = value.ok_or("what it holds cannot stand in a header")?;
     value.set_sensitive(true);
     Ok(value)
 }

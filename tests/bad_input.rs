@@ -407,8 +407,9 @@ fn start_on_an_address_that_others_reach() {
 }
 
 #[test]
-fn start_with_a_web_config_file() {
-    let words = ["--web.config.file", "authentication and TLS are not available in this version", "listen on loopback"];
+fn start_with_a_web_config_file_that_is_not_there() {
+    let words =
+        ["web.yaml: cannot be read: No such file", "hint: `--web.config.file` names the file", "deploy/web.yml"];
     start_refused(&["--web.config.file=web.yaml"], 2, &words);
 }
 

@@ -1,6 +1,5 @@
 //! Flags that several commands share, and how their values are read. Pure.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -15,15 +14,15 @@ pub struct RunArgs {
     /// The configuration
     #[arg(long = "config.file", value_name = "FILE", default_value = "config.yaml")]
     pub config_file: PathBuf,
-    /// Where the API, the metrics and the probes are served; loopback only
+    /// Where the API, the metrics and the probes are served; loopback only, unless callers are asked who they are
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:8000", value_parser = address)]
     pub listen_address: SocketAddr,
     /// A second listener on any address, for /metrics, /-/healthy, /-/ready and /autoscaling/targets only
     #[arg(long = "web.telemetry-address", value_name = "HOST:PORT", value_parser = address)]
     pub telemetry_address: Option<SocketAddr>,
-    /// Authentication and TLS; not available in this version
-    #[arg(long = "web.config.file", value_name = "FILE", value_parser = not_available)]
-    pub web_config_file: Option<Infallible>,
+    /// TLS, and users with passwords, in the format that Prometheus and its exporters share
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// The address under which others reach vecscale; its host is let in besides the local names
     #[arg(long = "web.external-url", value_name = "URL", value_parser = url)]
     pub external_url: Option<Url>,
@@ -47,6 +46,12 @@ pub struct Connection {
     /// Where vecscale listens
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000", value_parser = url)]
     pub url: Url,
+    /// A file with the bearer token that we are known by; or the environment has it as VECSCALE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The certificates (PEM) that vouch for the server's, in place of the machine's own
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// The pool, where there are several
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
@@ -79,14 +84,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|e| format!("{e}; such as http://127.0.0.1:8000"))?;
     let usable = matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
-    if usable {
+    if !url.username().is_empty() || url.password().is_some() {
+        Err("no user and password here, where every process can read them: use --token-file, or VECSCALE_TOKEN".into())
+    } else if usable {
         Ok(url)
     } else {
         Err("http:// or https:// and a host are needed, such as http://127.0.0.1:8000".into())
     }
-}
-
-fn not_available(_: &str) -> Result<Infallible, String> {
-    Err("authentication and TLS are not available in this version; listen on loopback, behind a proxy that has them"
-        .into())
 }

@@ -1,8 +1,12 @@
 //! Asks a running vecscale over HTTP: an answer, or a failure in whole sentences. IO.
 
+use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, Url};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use reqwest::{Certificate, Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -10,11 +14,14 @@ use super::Failure;
 use super::args::{Connection, Output};
 use super::shapes::Refused;
 use super::text;
-use crate::http::root_cause;
+use crate::http::{bearer_value, root_cause};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command waits for the journal and for the end of a turn.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The environment variable that may hold a bearer token.
+const TOKEN: &str = "VECSCALE_TOKEN";
 
 /// One vecscale, one pool, one way to show answers.
 pub struct Client {
@@ -52,8 +59,16 @@ impl Client {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(connection: &Connection) -> Result<Client, Failure> {
-        let http = crate::http::client(|builder| builder.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT))
-            .map_err(|e| Failure::failed(format!("cannot set up HTTP: {}", root_cause(&e))))?;
+        let headers: HeaderMap = token(connection)?.map(|token| (AUTHORIZATION, token)).into_iter().collect();
+        let trusted = connection.ca_file.as_deref().map(certificates).transpose()?;
+        let http = crate::http::client(|builder| {
+            let builder = builder.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).default_headers(headers.clone());
+            match &trusted {
+                Some(trusted) => builder.tls_certs_only(trusted.iter().cloned()),
+                None => builder,
+            }
+        });
+        let http = http.map_err(|e| Failure::failed(format!("cannot set up HTTP: {}", root_cause(&e))))?;
         Ok(Client { http, base: connection.url.clone(), pool: connection.pool.clone(), output: connection.output })
     }
 
@@ -90,12 +105,13 @@ impl Client {
             request = request.header("Idempotency-Key", key);
         }
         let lost = |error: reqwest::Error| {
-            let hint = "is it running? `vecscale run` starts it, `--url` names another one";
-            Unanswered::Lost(format!(
-                "no answer from vecscale at {}: {}\n    hint: {hint}",
-                self.base,
-                root_cause(&error)
-            ))
+            let cause = root_cause(&error);
+            let hint = if cause.starts_with("invalid peer certificate") {
+                "`--ca-file` names the certificates that vouch for the server's"
+            } else {
+                "is it running? `vecscale run` starts it, `--url` names another one"
+            };
+            Unanswered::Lost(format!("no answer from vecscale at {}: {cause}\n    hint: {hint}", self.base))
         };
         let answer = request.send().await.map_err(lost)?;
         let status = answer.status();
@@ -123,6 +139,26 @@ impl Client {
     }
 }
 
+/// What we are known by; the flag counts before the environment.
+fn token(connection: &Connection) -> Result<Option<HeaderValue>, Failure> {
+    let read = match &connection.token_file {
+        Some(file) => Some((format!("--token-file {}", file.display()), std::fs::read_to_string(file))),
+        None => std::env::var(TOKEN).ok().map(|token| (TOKEN.to_string(), Ok(token))),
+    };
+    let Some((place, token)) = read else { return Ok(None) };
+    let token = token.map_err(|error| error.to_string()).and_then(|token| bearer_value(&token).map_err(str::to_string));
+    token.map(Some).map_err(|why| Failure::usage(format!("{place}: {why}")))
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate>, Failure> {
+    let unusable = |why: &dyn fmt::Display| Failure::usage(format!("--ca-file {}: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(unusable(&"no certificate in it\n    hint: PEM, -----BEGIN CERTIFICATE-----")),
+    }
+}
+
 /// Reads an answer into the shape that is expected of it.
 ///
 /// # Errors
@@ -146,6 +182,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     } else {
         format!("refused: {}", refused.detail)
     };
+    if status == StatusCode::UNAUTHORIZED {
+        said.push_str("\n    hint: `--token-file FILE`, or the token in the environment as VECSCALE_TOKEN");
+    }
     for guard in &refused.guards {
         said.push_str(&format!("\n  {guard}"));
     }

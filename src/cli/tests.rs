@@ -59,7 +59,7 @@ fn run_has_its_defaults_with_and_without_the_word() {
 #[test]
 fn wrong_usage_is_exit_code_2() {
     let lines = [
-        "vecscale --web.config.file web.yaml",
+        "vecscale status --url https://ops:secret@example.org",
         "vecscale --web.listen-address 8000",
         "vecscale --web.listen-address example.org:8000",
         "vecscale --web.listen-address :99999",
@@ -96,8 +96,8 @@ fn wrong_usage_is_exit_code_2() {
         let error = parsed(line).map(|c| format!("{c:?}")).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
     }
-    let refused = parsed("vecscale --web.config.file web.yaml").expect_err("refused").to_string();
-    assert!(refused.contains("not available in this version"), "{refused}");
+    let refused = parsed("vecscale status --url https://ops:secret@example.org").expect_err("refused").to_string();
+    assert!(refused.contains("--token-file"), "{refused}");
 }
 
 #[test]
@@ -189,7 +189,7 @@ impl Server {
             let heard = heard.clone();
             tower::service_fn(move |request: Request<Incoming>| answer(request, queues.clone(), heard.clone()))
         };
-        tokio::spawn(crate::http::serve(listener, service, stop.clone()));
+        tokio::spawn(crate::http::serve(listener, None, service, stop.clone()));
         Server { url, heard, _stop: stop.drop_guard() }
     }
 

@@ -4,6 +4,7 @@
 //! Defaults stand beside the code that uses them (`ScalingThresholds::of`, `Policy::of`, the `Default`s of the
 //! settings); what is read here only overwrites them.
 
+mod access;
 mod drivers;
 mod pool;
 mod problem;
@@ -14,6 +15,7 @@ mod section;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod web;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -24,15 +26,18 @@ use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
 use crate::scrape::settings::ScrapeSettings;
+use crate::serve::AccessSettings;
 
 pub use problem::{ConfigError, Problem};
 use section::{Problems, Section, set};
+pub use web::{WebFile, load_web};
 
 /// The whole configuration, checked and complete.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// For the very first start; later the remembered mode counts.
     pub mode: Mode,
+    pub access: AccessSettings,
     /// At least one; names are unique.
     pub pools: Vec<PoolConfig>,
 }
@@ -62,13 +67,25 @@ pub struct PoolConfig {
 /// Everything that is wrong with it, ready to be shown.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
-    let unreadable = |error: std::io::Error| ConfigError::Unreadable { name: name.clone(), why: error.to_string() };
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
-    let text = String::from_utf8(text)
-        .map_err(|_| ConfigError::Unreadable { name: name.clone(), why: "it is not UTF-8 text".into() })?;
+    let text = read_text(path, "`--config.file` names the file; the shipped config.yaml is a start")?;
     parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+}
+
+/// The text of a configuration file. `hint` is for whoever named one that cannot be read.
+fn read_text(path: &Path, hint: &'static str) -> Result<String, ConfigError> {
+    let unreadable = |why: String| ConfigError::Unreadable { name: path.display().to_string(), why, hint };
+    let text = read_bounded(path).map_err(|error| unreadable(error.to_string()))?;
+    String::from_utf8(text).map_err(|_| unreadable("it is not UTF-8 text".into()))
+}
+
+/// What a file holds; of one that is too large a little more than is taken.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Checks a text. `name` is what problems call it; `base_dir` is where its relative paths start.
@@ -86,7 +103,7 @@ pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Config, ConfigEr
 }
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 3] = ["web", "alerts", "schedules"];
+const LATER: [&str; 2] = ["alerts", "schedules"];
 
 /// `None` only together with a problem.
 fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
@@ -94,6 +111,7 @@ fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
     let autoscaling = root.section("autoscaling");
     set(&mut mode, first_mode(&autoscaling));
     autoscaling.close();
+    let access = access::read(&root.section("web"), base_dir);
 
     let pools = root.required("pools", root.list("pools"), "one pool is enough: `pools: [{name: default}]`");
     root.note_unknown(&LATER, &[]);
@@ -110,7 +128,7 @@ fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
         }
     }
     let checked: Vec<PoolConfig> = pools.iter().filter_map(|item| pool::read(item, base_dir)).collect();
-    (checked.len() == pools.len()).then_some(Config { mode, pools: checked })
+    (checked.len() == pools.len()).then_some(Config { mode, access: access?, pools: checked })
 }
 
 fn first_mode(autoscaling: &Section<'_>) -> Option<Mode> {

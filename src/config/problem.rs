@@ -24,10 +24,8 @@ impl fmt::Display for Problem {
 /// Why a configuration was not taken. `Display` is the whole report, several lines long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error(
-        "{name}: cannot be read: {why}\n    hint: `--config.file` names the file; the shipped config.yaml is a start"
-    )]
-    Unreadable { name: String, why: String },
+    #[error("{name}: cannot be read: {why}\n    hint: {hint}")]
+    Unreadable { name: String, why: String, hint: &'static str },
     #[error("{name}: {what}\n    hint: a configuration has at most {limit} bytes")]
     TooLarge { name: String, what: String, limit: usize },
     /// Not YAML at all; line and column count from 1.

@@ -16,6 +16,9 @@ impl Config {
             let (old, new) = (old.mode.as_str(), new.mode.as_str());
             lines.push(format!("autoscaling.mode: {old} -> {new} (counts at the very first start only)"));
         }
+        if old.access != new.access {
+            lines.push("web: changed".into()); // who may call is said in the file, not in the log
+        }
         for (old, new) in pairs(old, new) {
             pool_differences(old, new, &mut lines);
         }

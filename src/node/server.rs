@@ -72,7 +72,7 @@ pub async fn start(
             tokio::join!(node.clone().keep(), node.pace.watch());
         };
         tokio::select! {
-            () = serve(listener, service, stop) => {}
+            () = serve(listener, None, service, stop) => {}
             () = background => {}
         }
     };

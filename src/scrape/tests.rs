@@ -29,7 +29,7 @@ async fn serve(answer: impl Fn(&Request<Incoming>) -> crate::http::Answer + Send
         let answer = answer(&request);
         async move { Ok::<_, Infallible>(answer) }
     });
-    tokio::spawn(crate::http::serve(listener, service, CancellationToken::new()));
+    tokio::spawn(crate::http::serve(listener, None, service, CancellationToken::new()));
     address
 }
 

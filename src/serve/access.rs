@@ -58,11 +58,17 @@ pub fn check_host(uri: &Uri, headers: &HeaderMap, external: Option<&ExternalUrl>
     ))
 }
 
-/// Keeps web pages of other sites from changing anything through a browser on this machine.
+/// Keeps web pages of other sites from changing anything through a browser on this machine, or with the password that a
+/// browser remembers. `scheme` is what the listener speaks.
 ///
 /// # Errors
 /// 403 when the request says that it comes from another origin.
-pub fn check_origin(uri: &Uri, headers: &HeaderMap, external: Option<&ExternalUrl>) -> Result<(), Problem> {
+pub fn check_origin(
+    uri: &Uri,
+    headers: &HeaderMap,
+    scheme: &str,
+    external: Option<&ExternalUrl>,
+) -> Result<(), Problem> {
     let foreign = |what: String| {
         Problem::new(
             StatusCode::FORBIDDEN,
@@ -79,7 +85,7 @@ pub fn check_origin(uri: &Uri, headers: &HeaderMap, external: Option<&ExternalUr
     for origin in headers.get_all(header::ORIGIN) {
         let text = String::from_utf8_lossy(origin.as_bytes());
         let ours = host(uri, headers)?;
-        if !is_ours(&text, &ours, external) {
+        if !is_ours(&text, &ours, scheme, external) {
             return Err(foreign(format!("Origin {:?}", shortened(&text))));
         }
     }
@@ -87,12 +93,12 @@ pub fn check_origin(uri: &Uri, headers: &HeaderMap, external: Option<&ExternalUr
 }
 
 /// An origin is ours when it is the very host and port that the request went to, or the external URL's.
-fn is_ours(origin: &str, host: &Authority, external: Option<&ExternalUrl>) -> bool {
+fn is_ours(origin: &str, host: &Authority, spoken: &str, external: Option<&ExternalUrl>) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let Ok(authority) = authority.parse::<Authority>() else { return false };
     let same =
         authority.host().eq_ignore_ascii_case(host.host()) && port_of(scheme, &authority) == port_of(scheme, host);
-    (same && scheme.eq_ignore_ascii_case("http")) || external.is_some_and(|url| url.is_origin(scheme, &authority))
+    (same && scheme.eq_ignore_ascii_case(spoken)) || external.is_some_and(|url| url.is_origin(scheme, &authority))
 }
 
 /// The authority that the request was sent to; a request target in absolute form counts before the header.
@@ -182,9 +188,18 @@ mod tests {
             ("sec-fetch-site", "cross-site", false),
         ] {
             let headers = headers(&[("host", "localhost:8000"), (name, value)]);
-            assert_eq!(check_origin(&path(), &headers, Some(&external)).is_ok(), allowed, "{name}: {value}");
+            assert_eq!(check_origin(&path(), &headers, "http", Some(&external)).is_ok(), allowed, "{name}: {value}");
         }
-        assert!(check_origin(&path(), &headers(&[("host", "localhost:8000")]), None).is_ok(), "curl sends no Origin");
+        assert!(
+            check_origin(&path(), &headers(&[("host", "localhost:8000")]), "http", None).is_ok(),
+            "curl sends no Origin"
+        );
+        for (origin, allowed) in
+            [("https://10.0.0.1", true), ("https://10.0.0.1:443", true), ("http://10.0.0.1", false)]
+        {
+            let headers = headers(&[("host", "10.0.0.1"), ("origin", origin)]);
+            assert_eq!(check_origin(&path(), &headers, "https", None).is_ok(), allowed, "{origin} over TLS");
+        }
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Server {
             let detail = "reloading over HTTP is not switched on: start with --web.enable-lifecycle, or send SIGHUP";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         };
-        match reload().await {
+        match reload(call.who()).await {
             Ok(text) => Ok(typed(StatusCode::OK, "text/plain; charset=utf-8", text)),
             Err(text) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text)),
         }

@@ -15,6 +15,7 @@ use tower_http::timeout::Timeout;
 
 use super::Server;
 use super::access::{check_host, check_origin};
+use super::auth::{Caller, InForce, Role, needed};
 use super::problem::Problem;
 use super::routes::{Endpoint, Found, Routes};
 use crate::http::{Answer, BodyError, Peer, read_body};
@@ -38,6 +39,7 @@ pub struct Call {
     pub endpoint: Endpoint,
     /// The `{id}` of the path.
     pub id: String,
+    pub caller: Caller,
     pub head: request::Parts,
     pub body: Bytes,
 }
@@ -45,9 +47,10 @@ pub struct Call {
 impl Call {
     /// Who asks, for the audit trail.
     pub fn who(&self) -> String {
-        match self.head.extensions.get::<Peer>() {
-            Some(Peer(address)) => format!("api {}", address.ip().to_canonical()),
-            None => "api".into(),
+        match (&self.caller.name, self.head.extensions.get::<Peer>()) {
+            (Some(name), _) => name.clone(),
+            (None, Some(Peer(address))) => format!("api {}", address.ip().to_canonical()),
+            (None, None) => "api".into(),
         }
     }
 }
@@ -70,7 +73,12 @@ pub fn stack(
             let template = found.template;
             // Found before anything else is asked: who may come in depends on it.
             request.extensions_mut().insert(found);
-            let answer = guarded(server.clone(), names, template, request).await;
+            let access = server.access.in_force();
+            request.extensions_mut().insert(access.clone());
+            let mut answer = guarded(server.clone(), names, template, request).await;
+            for (name, value) in &access.headers {
+                answer.headers_mut().entry(name).or_insert_with(|| value.clone()); // a page that knows better says so
+            }
             server.telemetry.http_served(template, answer.status().as_u16(), began.elapsed());
             Ok(answer)
         }
@@ -131,11 +139,11 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 /// Lets a request in, or says why not. The body is read either way, so that the answer reaches who still writes.
 async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Answer {
     let (mut head, body) = request.into_parts();
-    let admitted = entrance(server, names, &mut head);
+    let admitted = entrance(server, names, &mut head).await;
     let body = read_body(body, BODY_LIMIT).await;
-    let call = admitted.and_then(|(endpoint, id)| {
+    let call = admitted.and_then(|(endpoint, id, caller)| {
         let body = body.map_err(refused_body)?;
-        Ok(Call { endpoint, id, head, body })
+        Ok(Call { endpoint, id, caller, head, body })
     });
     match call {
         Ok(call) => server.answer(call).await.unwrap_or_else(Problem::into_answer),
@@ -143,18 +151,35 @@ async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Ans
     }
 }
 
-/// What a request asks for, if it may ask at all.
-fn entrance(server: &Server, names: Names, head: &mut request::Parts) -> Result<(Endpoint, String), Problem> {
+/// What a request asks for, if it may ask at all, and who asks. Who may not ask does not learn what there is.
+async fn entrance(
+    server: &Server,
+    names: Names,
+    head: &mut request::Parts,
+) -> Result<(Endpoint, String, Caller), Problem> {
     let found = head.extensions.remove::<Found>().expect("the outermost layer puts it there");
+    let access = head.extensions.remove::<Arc<InForce>>().expect("the outermost layer puts it there");
     let external = server.options.external_url.as_ref();
-    if names == Names::Checked {
+    // A page that made a browser come under a name of its own could not bring a credential along.
+    if names == Names::Checked && !access.authenticated {
         check_host(&head.uri, &head.headers, external)?;
     }
+    let needed = found.endpoint.as_ref().map_or(Some(Role::Admin), |endpoint| needed(*endpoint));
+    let caller = match needed {
+        None => Caller::anyone(),
+        Some(needed) => {
+            let caller = access.credentials.caller(&head.headers).await;
+            if caller.is_err() && head.headers.contains_key(header::AUTHORIZATION) {
+                server.telemetry.credential_refused(found.template, head.extensions.get::<Peer>().map(|peer| peer.0));
+            }
+            caller?.with(needed)?
+        }
+    };
     let endpoint = found.endpoint?;
     if !matches!(head.method, Method::GET | Method::HEAD) {
-        check_origin(&head.uri, &head.headers, external)?;
+        check_origin(&head.uri, &head.headers, access.scheme(), external)?;
     }
-    Ok((endpoint, found.id))
+    Ok((endpoint, found.id, caller))
 }
 
 fn refused_body(error: BodyError) -> Problem {

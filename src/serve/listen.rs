@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "--web.listen-address {0}: not a loopback address, and whoever reaches it could change the cluster\n    \
-     hint: authentication is not available in this version; listen on 127.0.0.1 and reach it through an SSH tunnel or a reverse proxy \
-     that asks for a password (with --web.external-url), or use --web.telemetry-address for the read-only pages"
+     hint: ask callers who they are: `basic_auth_users` or a client certificate (RequireAndVerifyClientCert) in the file of \
+     --web.config.file, or `web.tokens` in the configuration; or listen on 127.0.0.1, and use --web.telemetry-address for the \
+     read-only pages"
 )]
 pub struct OpenToAll(SocketAddr);
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod analytics;
+pub(crate) mod auth;
 mod changes;
 mod input;
 mod layers;
@@ -24,7 +25,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 pub use access::ExternalUrl;
-pub use listen::{OpenToAll, check_listen};
+pub use auth::{AccessSettings, Keeper, Role};
 
 use crate::clock::Clock;
 use crate::handle::PoolHandle;
@@ -34,8 +35,8 @@ use crate::record::Journal;
 use crate::telemetry::Telemetry;
 use routes::Routes;
 
-/// Reloads the configuration; the text says what was taken, or why nothing was.
-pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+/// Reloads the configuration for whoever asks; the text says what was taken, or why nothing was.
+pub type Reload = Arc<dyn Fn(String) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// How the API behaves.
 #[derive(Clone, Default)]
@@ -52,6 +53,7 @@ pub struct Server {
     pub journal: Arc<dyn Journal>,
     pub telemetry: Telemetry,
     pub clock: Arc<dyn Clock>,
+    pub access: Arc<Keeper>,
     pub options: ServeOptions,
 }
 

@@ -2,6 +2,7 @@
 //! error texts go to the log only.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -255,6 +256,14 @@ impl Telemetry {
         }
     }
 
+    /// The files of `--web.config.file` and of the tokens changed.
+    pub fn web_config_reloaded(&self, outcome: Result<(), &str>) {
+        match outcome {
+            Ok(()) => info!("TLS and credentials taken anew"),
+            Err(why) => error!(why, "TLS and credentials not taken; what was in force stays"),
+        }
+    }
+
     /// A request was answered. `path` is the route's template, never the path that was asked for.
     pub fn http_served(&self, path: &'static str, code: u16, took: Duration) {
         let counters = &self.0.counters;
@@ -273,8 +282,18 @@ impl Telemetry {
         error!(path, why, "a request handler panicked: this is a fault of vecscale, please report it");
     }
 
-    pub fn listening(&self, what: &'static str, address: std::net::SocketAddr) {
-        info!(what, %address, "listening");
+    /// Someone brought a credential that is not known; what it was stays unsaid.
+    pub fn credential_refused(&self, path: &'static str, from: Option<SocketAddr>) {
+        info!(path, from = from.map(tracing::field::display), "a credential was refused");
+    }
+
+    pub fn listening(&self, what: &'static str, address: SocketAddr, tls: bool) {
+        info!(what, %address, tls, "listening");
+    }
+
+    /// Callers are asked who they are, over plain HTTP, from other machines.
+    pub fn credentials_in_the_clear(&self, address: SocketAddr) {
+        warn!(%address, "credentials cross the network in the clear; tls_server_config in --web.config.file would hide them");
     }
 
     /// The program's start, stop and the like.

@@ -4,6 +4,7 @@ mod load;
 mod view;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,6 +15,7 @@ use crate::config;
 use crate::handle::PoolHandle;
 use crate::model::{Kind, NodeState, Operation, OperationState, Signal};
 use crate::node::client::Client;
+use crate::serve::Keeper;
 use crate::units;
 
 use load::Load;
@@ -36,12 +38,15 @@ const FALL: f64 = 0.2;
 /// When a phase does not come about, or a vector is missing at the end.
 pub async fn run() -> anyhow::Result<()> {
     let storage = TempDir::new("demo")?;
+    let (config, listen) = (config::parse(CONFIG, "demo", Path::new("."))?, ([127, 0, 0, 1], 0).into());
+    let access = Keeper::open(None, config.access.clone(), listen).map_err(anyhow::Error::msg)?;
     let app = App::start(Options {
-        config: config::parse(CONFIG, "demo", Path::new("."))?,
+        config,
         config_file: None,
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen,
         telemetry_listen: None,
         external_url: None,
+        access: Arc::new(access),
         enable_lifecycle: false,
         storage: storage.0.clone(),
         program: std::env::current_exe().context("finding the program itself")?,

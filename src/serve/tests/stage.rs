@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -20,7 +21,7 @@ use crate::model::{
     PoolView, ScalingThresholds, Step, Timestamp,
 };
 use crate::record::{Entry, HistoryQuery, Journal, JournalError};
-use crate::serve::{ExternalUrl, Reload, ServeOptions, Server};
+use crate::serve::{AccessSettings, ExternalUrl, Keeper, Reload, ServeOptions, Server};
 use crate::telemetry::Telemetry;
 
 use crate::telemetry::tests::pool_view::{AT, decision, observation, operation, rich_view};
@@ -46,18 +47,25 @@ impl Stage {
     }
 
     pub async fn of(pools: &[&str], lifecycle: bool) -> Stage {
+        Stage::with(pools, lifecycle, None, AccessSettings::default()).await
+    }
+
+    /// `web`: the file of `--web.config.file`.
+    pub async fn with(pools: &[&str], lifecycle: bool, web: Option<PathBuf>, access: AccessSettings) -> Stage {
+        let access = Keeper::open(web, access, ([127, 0, 0, 1], 0).into()).expect("a way in");
         let journal = Arc::new(Shelf::default());
         let telemetry = Telemetry::new(AT);
         let pools: BTreeMap<PoolName, PoolHandle> = pools.iter().map(|name| ((*name).into(), played(name))).collect();
         for pool in pools.values() {
             telemetry.register_pool(&pool.pool, pool.view.clone());
         }
-        let reload: Reload = Arc::new(|| Box::pin(async { Err("config.yaml: 2 problems".to_string()) }));
+        let reload: Reload = Arc::new(|_| Box::pin(async { Err("config.yaml: 2 problems".to_string()) }));
         let server = Arc::new(Server {
             pools,
             journal: journal.clone(),
             telemetry,
             clock: TokioClock::starting_at(AT),
+            access: Arc::new(access),
             options: ServeOptions {
                 external_url: Some(ExternalUrl::parse("https://scale.example.com").expect("a URL")),
                 reload: lifecycle.then_some(reload),
@@ -66,8 +74,8 @@ impl Stage {
         let stop = CancellationToken::new();
         let (main, telemetry_only) = (free_port().await, free_port().await);
         let addresses = (address(&main), address(&telemetry_only));
-        tokio::spawn(crate::http::serve(main, server.service(), stop.clone()));
-        tokio::spawn(crate::http::serve(telemetry_only, server.telemetry_service(), stop.clone()));
+        tokio::spawn(crate::http::serve(main, None, server.service(), stop.clone()));
+        tokio::spawn(crate::http::serve(telemetry_only, None, server.telemetry_service(), stop.clone()));
         Stage { main: addresses.0, telemetry_only: addresses.1, server, journal, stop }
     }
 
