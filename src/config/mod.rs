@@ -4,6 +4,7 @@
 //! Defaults stand beside the code that uses them (`ScalingThresholds::of`, `Policy::of`, the `Default`s of the
 //! settings); what is read here only overwrites them.
 
+mod alerts;
 mod drivers;
 mod pool;
 mod problem;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
@@ -49,6 +51,8 @@ pub struct PoolConfig {
     pub nodes: Option<Vec<Machine>>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
+    /// Which alerts of Alertmanager's belong to which entry of `alerts`.
+    pub alert_routes: Vec<Route>,
     /// The thresholds that the file names; all others are the profile's.
     pub threshold_names_from_file: Vec<&'static str>,
 }
@@ -83,7 +87,7 @@ pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Config, ConfigEr
 }
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 3] = ["web", "alerts", "schedules"];
+const LATER: [&str; 2] = ["web", "schedules"];
 
 /// `None` only together with a problem.
 fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
@@ -93,7 +97,7 @@ fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
     autoscaling.close();
 
     let pools = root.required("pools", root.list("pools"), "one pool is enough: `pools: [{name: default}]`");
-    root.note_unknown(&LATER, &[]);
+    root.note_unknown(&LATER, &[("alerts", "they stand under each of the `pools`")]);
     let pools = pools?;
     if pools.is_empty() {
         root.problem("pools", "is empty", "one pool is enough: `pools: [{name: default}]`");

@@ -1,5 +1,6 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
+mod alerts;
 mod scripts;
 
 use std::os::unix::fs::PermissionsExt;
@@ -134,7 +135,7 @@ fn every_example_in_the_shipped_file_is_taken() {
         }
     }
     examples.retain(|e| !e.is_empty());
-    assert_eq!(examples.len(), 7, "{examples:#?}");
+    assert_eq!(examples.len(), 8, "{examples:#?}");
     for example in examples {
         pool(&example.replace("/etc/vecscale", &here));
     }
@@ -442,7 +443,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("scale_up: {target: 0.5}", "pools[0].scale_up.target: is not available in this version", "leave it out"),
         ("scale_up: {enabled: yes}", "pools[0].scale_up.enabled: \"yes\" where true or false is needed", ""),
         ("schedules: []", "pools[0].schedules: is not available in this version", "leave it out"),
-        ("alerts: []", "pools[0].alerts: is not available in this version", "leave it out"),
         ("budget: {nodes_per_hour: 0}", "pools[0].budget.nodes_per_hour: 0 is not allowed", "allowed: 1 to 1000"),
         ("budget: {nodes_per_week: 9}", "pools[0].budget.nodes_per_week: is not known", "did you mean nodes_per_"),
         (

@@ -3,3 +3,4 @@
 mod stage;
 mod stories;
 mod table;
+mod webhook;
