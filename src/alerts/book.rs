@@ -155,7 +155,7 @@ impl Book {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 }
@@ -279,17 +279,17 @@ mod tests {
         // Heard of once more, the same episode goes on.
         assert_eq!(word(book.hear(&entry(), &told(0, None), at(33_000))), "firing");
         assert_eq!(book.expire(at(33_000 + 36_000), five_hours).len(), 1, "however long nobody looked");
-        assert_eq!(book.len(), 0);
+        assert_eq!(book.count(), 0);
         book.hear(&entry(), &told(0, Some(60)), at(90));
-        assert_eq!((book.expire(at(36_089), five_hours), book.len()), (vec![], 1), "a late one may still come");
-        assert_eq!((book.expire(at(36_090), five_hours), book.len()), (vec![], 0));
+        assert_eq!((book.expire(at(36_089), five_hours), book.count()), (vec![], 1), "a late one may still come");
+        assert_eq!((book.expire(at(36_090), five_hours), book.count()), (vec![], 0));
     }
 
     #[test]
     fn an_entry_that_is_gone_takes_its_alerts_along() {
         let mut book = Book::default();
         book.hear(&entry(), &told(0, None), at(0));
-        assert_eq!((book.expire(at(1), |_| None), book.len()), (vec![], 0));
+        assert_eq!((book.expire(at(1), |_| None), book.count()), (vec![], 0));
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         }
         assert_eq!(book.hear(&entry(), &other(MOST_KEPT, None), at(0)), Heard::Full);
         book.make_room();
-        assert_eq!(book.len(), MOST_KEPT / 2);
+        assert_eq!(book.count(), MOST_KEPT / 2);
         assert!(book.alerts().all(Alert::is_firing), "those that do not fire make room");
         assert_ne!(book.hear(&entry(), &other(MOST_KEPT, None), at(0)), Heard::Full);
     }

@@ -136,9 +136,9 @@ impl Desk {
     ) -> Result<(), JournalError> {
         {
             let mut kept = self.kept();
-            let before = kept.book.len();
+            let before = kept.book.count();
             let over = kept.book.expire(now, expires);
-            if !over.is_empty() || kept.book.len() != before {
+            if !over.is_empty() || kept.book.count() != before {
                 kept.version += 1;
             }
             kept.untold.extend(over.into_iter().map(|changed| ("vecscale".to_string(), changed)));

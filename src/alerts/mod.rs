@@ -13,7 +13,7 @@ mod payload;
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, Change, Changed};
+pub use book::{Book, Change, Changed, Heard};
 pub use desk::Desk;
 pub use matcher::{Matchers, NotAMatcher};
 pub use payload::{MOST_ALERTS, Notification, Refused, Told};

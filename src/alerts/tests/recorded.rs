@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::alerts::{Book, Matchers, Notification, Refused};
+use crate::alerts::{Book, Change, Heard, Matchers, Notification, Refused};
 use crate::model::Timestamp;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/alertmanager");
@@ -110,11 +110,11 @@ fn told<'n>(notifications: impl Iterator<Item = (Timestamp, &'n String)>) -> BTr
     for (at, name) in notifications {
         for told in &read(name).alerts {
             let heard = book.hear(&"entry".into(), told, at);
-            let super::super::book::Heard::Changed(changed) = heard else { continue };
+            let Heard::Changed(changed) = heard else { continue };
             let count = counts.entry(told.fingerprint.clone()).or_default();
             match changed.change {
-                super::super::Change::Firing => count.0 += 1,
-                super::super::Change::Resolved | super::super::Change::Expired => count.1 += 1,
+                Change::Firing => count.0 += 1,
+                Change::Resolved | Change::Expired => count.1 += 1,
             }
         }
     }
