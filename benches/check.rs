@@ -79,6 +79,7 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
             provider,
             outlook: &outlook,
             lead_times: &[],
+            alerts: &[],
         };
         decide(&policy, memory, &situation)
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::alerts::Desk;
 use crate::model::{GuardHit, Mode, NodeId, Observation, Operation, OperationId, Order, PoolName, PoolView, Request};
 
 /// One pool, seen from outside. Cheap to clone; reading never waits for the controller.
@@ -17,6 +18,8 @@ pub struct PoolHandle {
     /// The last 100 observations, oldest first.
     pub recent: Arc<ArcSwap<VecDeque<Arc<Observation>>>>,
     pub commands: mpsc::Sender<Asked>,
+    /// Where notifications about the pool's alerts go.
+    pub alerts: Arc<Desk>,
 }
 
 /// A command and where its answer goes.

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -134,7 +134,7 @@ impl BodyError {
     }
 }
 
-/// Of a body that is too large, so much is read, so that the refusal reaches a client that is still writing.
+/// Of a body that is too large, so much more is read and let go, so that the refusal reaches a client that is still writing.
 const READ_OF_REFUSED: usize = 4 << 20;
 
 /// Reads a whole body of at most `limit` bytes.
@@ -142,16 +142,22 @@ const READ_OF_REFUSED: usize = 4 << 20;
 /// # Errors
 /// When it is larger, slower than [`BODY_TIMEOUT`], or breaks off.
 pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit.max(READ_OF_REFUSED)).collect()).await;
-    match read {
-        Err(_) => Err(BodyError::TooSlow),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooLarge(limit)),
-        Ok(Err(_)) => Err(BodyError::Broken),
-        Ok(Ok(whole)) => {
-            let whole = whole.to_bytes();
-            if whole.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(whole) }
+    tokio::time::timeout(BODY_TIMEOUT, read_whole(body, limit)).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+async fn read_whole(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    let mut whole = BytesMut::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        seen += data.len();
+        if seen <= limit {
+            whole.extend_from_slice(&data);
+        } else if seen > limit + READ_OF_REFUSED {
+            break;
         }
     }
+    if seen > limit { Err(BodyError::TooLarge(limit)) } else { Ok(whole.freeze()) }
 }
 
 /// An answer with a JSON body.

@@ -9,6 +9,7 @@
 //! operate  pure   decision -> operation (plan, shards), orders about it;  IO: its steps (runner, proof, drivers)
 //! record   IO     the journal in SQLite: decisions, operations, steps, settings
 //! serve    IO     /metrics and the REST API, answered from the pools' pictures and the journal
+//! alerts   Alertmanager's notifications -> which alerts of a pool fire, at which `decide` looks;  IO: the journal
 //! ```
 //!
 //! A stage knows [`model`], the nouns, and its own settings; it knows neither its neighbours nor the whole file.
@@ -39,6 +40,7 @@
 //! - No consensus among vector nodes: their map has one writer, the controller's driver.
 //! - No reading of the environment or of files by the stages that think: `now` and settings are arguments.
 
+pub mod alerts;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -27,7 +27,7 @@ pub struct HistoryArgs {
     /// Only rows older than the one with this id
     #[arg(long, value_name = "ID")]
     before: Option<u64>,
-    /// Only rows of this kind: decision, operation, step, setting, program
+    /// Only rows of this kind: decision, operation, step, alert, setting, program
     #[arg(long, value_parser = kind)]
     kind: Option<HistoryKind>,
     /// Only rows since this instant, such as 2026-01-31T03:12:00Z

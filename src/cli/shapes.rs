@@ -23,6 +23,7 @@ pub struct Status {
     pub decision: Option<Decision>,
     pub operation: Option<Operation>,
     pub guards: Vec<Guard>,
+    pub alerts: Vec<AlertEntry>,
     pub desired_nodes: u32,
 }
 
@@ -104,6 +105,24 @@ impl fmt::Display for Guard {
             None => Ok(()),
         }
     }
+}
+
+/// An entry of the configuration for alerts, with those that fire.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AlertEntry {
+    pub name: String,
+    pub firing: u32,
+    pub episodes: Vec<Episode>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Episode {
+    pub alertname: String,
+    pub fingerprint: String,
+    pub starts_at: String,
+    pub standing: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@ use super::Failure;
 use super::args::Output;
 use super::client::{Client, shaped};
 use super::operate::progress;
-use super::shapes::{Condition, Metrics, Node, Status};
+use super::shapes::{AlertEntry, Condition, Metrics, Node, Status};
 use super::text;
 use crate::units;
 
@@ -64,6 +64,7 @@ fn words(status: &Status) -> String {
         said.push_str("\nguards that hold\n");
         said.extend(status.guards.iter().map(|guard| format!("  {}\n", text::one_line(&guard.to_string()))));
     }
+    said.push_str(&section("alerts that fire", &alerts(&status.alerts)));
     said.push_str(&section("nodes", &nodes_table(&status.nodes)));
     said.push_str(&section("thresholds not from the profile", &changed(status)));
     said
@@ -101,6 +102,23 @@ pub fn conditions(conditions: &[Condition]) -> Vec<Vec<String>> {
         vec![mark.into(), condition.name.clone(), compared, streak]
     };
     conditions.iter().map(row).collect()
+}
+
+/// `slow-search  VectorSearchSlow  since 2026-01-31 03:12:00Z  asks for scale_up`.
+fn alerts(entries: &[AlertEntry]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for entry in entries {
+        rows.extend(entry.episodes.iter().map(|episode| {
+            let name = if episode.alertname.is_empty() { &episode.fingerprint } else { &episode.alertname };
+            let since = format!("since {}", text::instant(&episode.starts_at));
+            vec![entry.name.clone(), text::one_line(name), since, text::one_line(&episode.standing)]
+        }));
+        let more = entry.firing.saturating_sub(entry.episodes.len() as u32);
+        if more > 0 {
+            rows.push(vec![entry.name.clone(), format!("and {more} more")]);
+        }
+    }
+    rows
 }
 
 fn nodes_table(nodes: &[Node]) -> Vec<Vec<String>> {

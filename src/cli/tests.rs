@@ -259,7 +259,12 @@ fn status() -> Value {
         ],
         "conditions": decision()["conditions"], "decision": decision(), "operation": null,
         "cooldowns": {"scale_up": 212.0, "scale_down": 0.0}, "guards": decision()["guards"],
-        "windows": [], "alerts": [], "desired_nodes": 3,
+        "windows": [], "desired_nodes": 3,
+        "alerts": [
+            {"name": "slow-search", "action": "scale_up", "firing": 21, "episodes": [{"alertname": "VectorSearchSlow",
+             "fingerprint": "ca2c83f1abddcc93", "starts_at": "2026-01-31T03:11:00.000Z", "standing": "asks for scale_up"}]},
+            {"name": "upgrade", "action": "hold", "firing": 0, "episodes": []},
+        ],
     })
 }
 
@@ -281,6 +286,10 @@ async fn status_tells_the_headline_first() {
 
     guards that hold
       cooldown: 212 s left (until 2026-01-31 03:15:32Z)
+
+    alerts that fire
+      slow-search  VectorSearchSlow  since 2026-01-31 03:11:00Z  asks for scale_up
+      slow-search  and 20 more
 
     nodes
       node  state    health     CPU   memory  storage  latency ms  searches/s  vectors  shards  bytes

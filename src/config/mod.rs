@@ -5,6 +5,7 @@
 //! settings); what is read here only overwrites them.
 
 mod access;
+mod alerts;
 mod drivers;
 mod pool;
 mod problem;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
@@ -57,6 +59,8 @@ pub struct PoolConfig {
     pub node_files: Vec<PathBuf>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
+    /// Which alerts of Alertmanager's belong to which entry of `alerts`.
+    pub alert_routes: Vec<Route>,
     /// The thresholds that the file names; all others are the profile's.
     pub threshold_names_from_file: Vec<&'static str>,
 }
@@ -103,7 +107,7 @@ pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Config, ConfigEr
 }
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 2] = ["alerts", "schedules"];
+const LATER: [&str; 1] = ["schedules"];
 
 /// `None` only together with a problem.
 fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
@@ -114,7 +118,7 @@ fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
     let access = access::read(&root.section("web"), base_dir);
 
     let pools = root.required("pools", root.list("pools"), "one pool is enough: `pools: [{name: default}]`");
-    root.note_unknown(&LATER, &[]);
+    root.note_unknown(&LATER, &[("alerts", "they stand under each of the `pools`")]);
     let pools = pools?;
     if pools.is_empty() {
         root.problem("pools", "is empty", "one pool is enough: `pools: [{name: default}]`");

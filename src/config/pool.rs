@@ -14,10 +14,10 @@ use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
-use super::{PoolConfig, scrape, signals};
+use super::{PoolConfig, alerts, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 5] = ["alerts", "schedules", "forecast", "rules", "group"];
+const LATER: [&str; 4] = ["schedules", "forecast", "rules", "group"];
 
 /// Keys of deeper mappings that are easily put here.
 const ELSEWHERE: [(&str, &str); 6] = [
@@ -54,6 +54,8 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     scale_down(&pool.section("scale_down"), &mut policy.scale_down);
     replace(&pool.section("replace"), &mut policy.replace);
     policy.budget = budget(&pool.section("budget"));
+    let (rules, routes) = alerts::read(&pool);
+    policy.alerts = rules;
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
 
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
@@ -78,12 +80,13 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         node_files,
         provider: provider?,
         datastore: datastore?,
+        alert_routes: routes,
         threshold_names_from_file: from_file,
     })
 }
 
 /// A text that may be a label.
-fn named(section: &Section<'_>, key: &'static str) -> Option<String> {
+pub(super) fn named(section: &Section<'_>, key: &'static str) -> Option<String> {
     let text = section.text(key)?;
     if !is_name(text) {
         let hint = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 63";

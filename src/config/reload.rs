@@ -97,6 +97,7 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     part("replace", &old.policy.replace, &new.policy.replace);
     part("budget", &old.policy.budget, &new.policy.budget);
     part("manual_hold", &old.policy.manual_hold, &new.policy.manual_hold);
+    part("alerts", &alerts(old), &alerts(new));
     part("custom", &old.policy.custom, &new.policy.custom);
     part("nodes", &addresses(old), &addresses(new));
     // Long, or with secrets in them: that they changed is said, not how.
@@ -109,6 +110,12 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     silent("scrape", format!("{:?}", old.scrape) == format!("{:?}", new.scrape));
     silent("provider", old.provider == new.provider);
     silent("datastore", old.datastore == new.datastore);
+}
+
+/// Entries with their matchers as text: regular expressions cannot be compared.
+fn alerts(pool: &PoolConfig) -> Vec<String> {
+    let routes = pool.policy.alerts.iter().zip(&pool.alert_routes);
+    routes.map(|(rule, route)| format!("{rule:?} for {}", route.matchers)).collect()
 }
 
 fn addresses(pool: &PoolConfig) -> Vec<String> {

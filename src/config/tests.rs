@@ -1,5 +1,6 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
+mod alerts;
 mod prometheus;
 mod scripts;
 
@@ -136,7 +137,7 @@ fn every_example_in_the_shipped_file_is_taken() {
     }
     examples.retain(|e| !e.is_empty());
     std::fs::write(dir.path().join("alertmanager-token"), "0123456789abcdef").expect("a token");
-    assert_eq!(examples.len(), 10, "{examples:#?}");
+    assert_eq!(examples.len(), 11, "{examples:#?}");
     for example in examples {
         let example = example.replace("/etc/vecscale", &here);
         match example.starts_with("web:") {
@@ -448,7 +449,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("scale_up: {target: 0.5}", "pools[0].scale_up.target: is not available in this version", "leave it out"),
         ("scale_up: {enabled: yes}", "pools[0].scale_up.enabled: \"yes\" where true or false is needed", ""),
         ("schedules: []", "pools[0].schedules: is not available in this version", "leave it out"),
-        ("alerts: []", "pools[0].alerts: is not available in this version", "leave it out"),
         ("budget: {nodes_per_hour: 0}", "pools[0].budget.nodes_per_hour: 0 is not allowed", "allowed: 1 to 1000"),
         ("budget: {nodes_per_week: 9}", "pools[0].budget.nodes_per_week: is not known", "did you mean nodes_per_"),
         (

@@ -82,8 +82,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Ends what was set for a time only: overrides and maintenance.
+    /// Ends what was set for a time only: overrides and maintenance, and alerts that nobody speaks of any more.
     pub(super) async fn expire(&mut self, now: Timestamp) {
+        self.expire_alerts(now).await;
         if let Some((next, over)) = self.settings.expired(now) {
             let names: Vec<&str> = over.iter().map(|o| o.name.as_str()).collect();
             let summary = format!("override ended: {}", names.join(", "));
@@ -99,6 +100,15 @@ impl Controller {
                 tracing::warn!(pool = %self.pool, error = %refusal, "maintenance is over and could not be ended");
             }
         }
+    }
+
+    async fn expire_alerts(&mut self, now: Timestamp) {
+        let rules = &self.config.policy.alerts;
+        let expires = |entry: &str| rules.iter().find(|rule| *rule.name == *entry).map(|rule| rule.expires);
+        if let Err(error) = self.desk.expire(now, expires).await {
+            self.telemetry.journal_error(&error); // without the journal nothing is begun either
+        }
+        self.alerts = self.desk.shown();
     }
 
     async fn maintain(&mut self, node: NodeId, lasting: Option<Duration>, who: &str) -> Result<Reply, Refusal> {
@@ -192,6 +202,7 @@ impl Controller {
         };
         if verdict.is_ok() && taking == Taking::ForGood {
             self.settings = settings;
+            self.desk.route(config.alert_routes.clone());
             self.config = config;
             self.eyes = eyes;
             self.show();

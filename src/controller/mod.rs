@@ -25,12 +25,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::Desk;
 use crate::config::PoolConfig;
 use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
-    Action, Decision, Experience, HistoryKind, Inventory, Machine, Mode, NodeId, NodeState, Observation, Operation,
-    OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
+    Action, Alert, Decision, Experience, HistoryKind, Inventory, Machine, Mode, NodeId, NodeState, Observation,
+    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
@@ -54,6 +55,8 @@ enum Event {
     Looked(Box<Look>),
     Asked(Asked),
     Report(Report),
+    /// Other alerts fire than before. What is done about it is decided at the next check.
+    Alerts,
     Reload(Box<Reload>),
     Stop,
 }
@@ -100,6 +103,7 @@ pub async fn start(parts: Parts, stop: CancellationToken) -> Result<Running, Jou
         view: controller.view.clone(),
         recent: controller.recent.clone(),
         commands,
+        alerts: controller.desk.clone(),
     };
     controller.telemetry.register_pool(&handle.pool, handle.view.clone());
     let task = tokio::spawn(controller.run(asked, reload, stop));
@@ -124,6 +128,8 @@ struct Controller {
     reports: mpsc::UnboundedReceiver<Report>,
     telemetry: Telemetry,
     stop_file: StopFile,
+    /// Notifications of alerts arrive there without us; it tells when what it shows has changed.
+    desk: Arc<Desk>,
 
     window: Window,
     memory: Memory,
@@ -134,6 +140,8 @@ struct Controller {
     /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
     has_listed: Arc<AtomicBool>,
     world: Option<World>,
+    /// As of the last change that the desk told of.
+    alerts: Arc<Vec<Alert>>,
     decision: Option<Decision>,
     operation: Option<Operation>,
     last_operation: Option<Operation>,
@@ -181,6 +189,7 @@ impl Controller {
     ) {
         let (looked, mut looks) = mpsc::channel(1);
         let mut ticks = ticks(Instant::now(), self.interval());
+        let desk = self.desk.clone();
         loop {
             if ticks.period() != self.interval() {
                 ticks = self.new_pace();
@@ -193,6 +202,7 @@ impl Controller {
                 Some(look) = looks.recv() => Event::Looked(Box::new(look)),
                 _ = ticks.tick() => Event::Tick,
                 Some(ask) = asked.recv() => Event::Asked(ask),
+                () = desk.changed() => Event::Alerts,
                 Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
             };
             match event {
@@ -214,6 +224,10 @@ impl Controller {
                     if self.reported(report).await && self.looking.is_none() {
                         self.begin_look(&looked);
                     }
+                }
+                Event::Alerts => {
+                    self.alerts = self.desk.shown();
+                    self.show();
                 }
                 Event::Reload(reload) => self.reloaded(*reload).await,
                 Event::Stop => break,
@@ -410,6 +424,7 @@ impl Controller {
             },
             outlook: &world.outlook,
             lead_times: &self.experience.lead_times,
+            alerts: &self.alerts,
         }
     }
 

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::alerts::Desk;
 use crate::decide::Memory;
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Kind, Mode, NodeId, Observation, Operation, OperationId, OperationState,
@@ -52,6 +53,8 @@ impl Controller {
         let maintenance: Option<BTreeMap<NodeId, Timestamp>> = load(journal.as_ref(), &config, "maintenance").await?;
         let has_listed: Option<bool> = load(journal.as_ref(), &config, HAS_LISTED).await?;
         let mode = saved_mode.map_or(first_mode, |saved| saved.mode);
+        let routes = config.alert_routes.clone();
+        let desk = Arc::new(Desk::open(pool.clone(), routes, journal.clone(), telemetry.clone()).await?);
         let now = eyes.clock.now();
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
         let has_listed = Arc::new(AtomicBool::new(has_listed.unwrap_or_default()));
@@ -70,6 +73,8 @@ impl Controller {
             reports,
             telemetry,
             stop_file,
+            alerts: desk.shown(),
+            desk,
             window: Window::default(),
             memory: memory.map(Memory::restarted).unwrap_or_default(),
             maintenance: maintenance.unwrap_or_default(),
@@ -278,5 +283,6 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         headline: picture::headline(mode, 0, 0, None, None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
+        alerts: Vec::new(),
     }
 }

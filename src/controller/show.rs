@@ -60,6 +60,7 @@ impl Controller {
             needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),
+            alerts: decide::standings(&policy, &self.memory, &self.alerts),
         }));
     }
 

@@ -1,5 +1,6 @@
 //! Stories of the controller over a fake world, in paused time: what it remembers, what it refuses, when it looks.
 
+mod alerts;
 mod orders;
 
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use super::projection;
 use super::roster::Roster;
 use super::streak::Streak;
 use crate::model::{
-    Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, StepAction, StepState, Timestamp,
-    Trigger,
+    Alert, Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, StepAction, StepState,
+    Timestamp, Trigger,
 };
 
 /// How far back the fit of storage looks.
@@ -42,6 +42,8 @@ pub struct Memory {
     replaced: BTreeSet<NodeId>,
     /// What ended operations of the last day have changed, oldest first; for the budget.
     pub(super) spent: VecDeque<Spent>,
+    /// Alerts for which an operation was begun, by entry and fingerprint.
+    answered: BTreeMap<String, Answer>,
     /// What observing has pretended to do; `None` in any other mode.
     pub(super) would_be: Option<WouldBe>,
     #[serde(skip)]
@@ -54,21 +56,37 @@ pub struct Memory {
 pub struct Ends {
     /// The last scale-up that added a node. One that failed or was cancelled added none: `backing_off` paces that.
     pub scale_up: Option<Timestamp>,
+    /// The last scale-down that removed its node.
+    pub scale_down: Option<Timestamp>,
     /// The last operation of any kind, however it ended.
     pub any: Option<Timestamp>,
 }
 
 impl Ends {
-    fn ended(&mut self, kind: Kind, added: bool, at: Timestamp) {
+    fn ended(&mut self, kind: Kind, kept: bool, at: Timestamp) {
         self.any = Some(at);
-        if matches!(kind, Kind::ScaleUp | Kind::Adopt) && added {
-            self.scale_up = Some(at);
+        match kind {
+            Kind::ScaleUp | Kind::Adopt if kept => self.scale_up = Some(at),
+            Kind::ScaleDown if kept => self.scale_down = Some(at),
+            _ => {}
         }
     }
 
     fn latest(self, other: Ends) -> Ends {
-        Ends { scale_up: self.scale_up.max(other.scale_up), any: self.any.max(other.any) }
+        Ends {
+            scale_up: self.scale_up.max(other.scale_up),
+            scale_down: self.scale_down.max(other.scale_down),
+            any: self.any.max(other.any),
+        }
     }
+}
+
+/// The operation that was begun for an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Answer {
+    /// Of the episode that was answered.
+    starts_at: Timestamp,
+    decision: u64,
 }
 
 /// What one operation changed.
@@ -138,6 +156,10 @@ impl Memory {
             Failed => self.breaker.failed(now),
             _ => {}
         }
+        if state == Failed {
+            // Nothing came of it: the alert asks again, paced by the pause after failures.
+            self.answered.retain(|_, answer| Some(answer.decision) != operation.decision);
+        }
         let directed = matches!(kind, Kind::ScaleUp | Kind::ScaleDown);
         if operation.trigger == Trigger::Manual && directed && state != OperationState::Cancelled {
             self.manual = Some((kind, now));
@@ -174,6 +196,44 @@ impl Memory {
     /// Dead nodes that were replaced: they count nowhere and are never replaced again, until reaped.
     pub fn replaced(&self) -> &BTreeSet<NodeId> {
         &self.replaced
+    }
+
+    /// An operation is begun for these alerts by the last decision.
+    pub(super) fn answer<'a>(&mut self, alerts: impl IntoIterator<Item = &'a Alert>) {
+        for alert in alerts {
+            let answer = Answer { starts_at: alert.starts_at, decision: self.last_decision };
+            self.answered.insert(key(alert), answer);
+        }
+    }
+
+    /// The decision that answered this very episode of an alert.
+    pub(super) fn answer_to(&self, alert: &Alert) -> Option<u64> {
+        let answer = self.answered.get(&key(alert))?;
+        (answer.starts_at == alert.starts_at).then_some(answer.decision)
+    }
+
+    /// Forgets answers to episodes that nobody knows any more.
+    pub(super) fn forget_answers(&mut self, known: &[Alert]) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let known: BTreeMap<String, Timestamp> = known.iter().map(|alert| (key(alert), alert.starts_at)).collect();
+        self.answered.retain(|key, answer| known.get(key) == Some(&answer.starts_at));
+    }
+
+    /// When the last scale-up or scale-down ended that changed the pool, would-be ones included.
+    pub(super) fn last_end_of(&self, kind: Kind) -> Option<Timestamp> {
+        let ends = self.ends();
+        match kind {
+            Kind::ScaleUp => ends.scale_up,
+            Kind::ScaleDown => ends.scale_down,
+            Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Reap => None,
+        }
+    }
+
+    /// Of real operations and of would-be ones.
+    fn ends(&self) -> Ends {
+        self.ends.latest(self.would_be.as_ref().map(|w| w.ends).unwrap_or_default())
     }
 
     /// Takes in one check, once: histories, and the end of a would-be operation. Streaks follow in `conditions`.
@@ -234,7 +294,7 @@ impl Memory {
 
     /// When the cooldown of a direction ends; `None` when it is over or never began. Rebalance and replace have none.
     pub(super) fn cooldown_until(&self, policy: &Policy, kind: Kind, now: Timestamp) -> Option<Timestamp> {
-        let ends = self.ends.latest(self.would_be.as_ref().map(|w| w.ends).unwrap_or_default());
+        let ends = self.ends();
         let (from, secs) = match kind {
             Kind::ScaleUp => (ends.scale_up?, policy.thresholds.scale_up_cooldown),
             Kind::ScaleDown => (ends.any?, policy.thresholds.scale_down_cooldown),
@@ -244,6 +304,11 @@ impl Memory {
         let left = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX).checked_sub(now.since(from))?;
         (!left.is_zero()).then(|| now.plus(left))
     }
+}
+
+/// Entry and fingerprint; an entry is a name, which has no slash.
+fn key(alert: &Alert) -> String {
+    format!("{}/{}", alert.entry, alert.fingerprint)
 }
 
 fn forget_before(history: &mut VecDeque<(Timestamp, f64)>, oldest: Timestamp) {

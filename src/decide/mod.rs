@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Decision, Guard, GuardHit, Inventory, Kind, Machine, Mode, NodeId, Observation, Operation, Outlook,
+    Action, Alert, Decision, Guard, GuardHit, Inventory, Kind, Machine, Mode, NodeId, Observation, Operation, Outlook,
     Request, Trigger,
 };
 use conditions::{Known, Side};
@@ -33,6 +33,7 @@ use triggers::{Heard, Look, Wish};
 pub use guards::cancellable_for;
 pub use memory::{Memory, cooldowns};
 pub use policy::Policy;
+pub use triggers::alert::standings;
 pub use words::explain;
 
 /// All that a decision looks at besides policy and memory.
@@ -52,6 +53,8 @@ pub struct Situation<'a> {
     pub outlook: &'a Outlook,
     /// Creation to serving, of past scale-ups, oldest first.
     pub lead_times: &'a [Duration],
+    /// Every alert that is known, firing or not.
+    pub alerts: &'a [Alert],
 }
 
 impl<'a> Situation<'a> {
@@ -103,10 +106,11 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
     let mut memory = memory.clone();
     let roster = Roster::of(now, memory.replaced());
     memory.pretend(now.mode, now.seen.at);
+    memory.forget_answers(now.alerts);
     let counts = now.request.is_none() && memory.look(now.seen, &roster);
     let conditions = conditions::check(policy, &mut memory, now, &roster, counts);
     let draft = consider(&Look { policy, memory: &memory, now, roster: &roster, conditions: &conditions });
-    remember(&mut memory, now, &draft);
+    remember(policy, &mut memory, now, &draft);
     let decision = Decision {
         id: memory.last_decision,
         at: now.seen.at,
@@ -190,7 +194,7 @@ fn consider(look: &Look) -> Draft {
     }
     let mut notes = Vec::new();
     let mut blocked = Vec::new();
-    for vote in [triggers::availability::vote, triggers::scale_up, triggers::threshold::vote_down] {
+    for vote in [triggers::availability::vote, triggers::scale_up, triggers::scale_down] {
         let heard: Heard = vote(look);
         notes.extend(heard.notes);
         let Some(mut wish) = heard.wish else { continue };
@@ -319,9 +323,13 @@ fn needed_down(look: &Look) -> String {
 }
 
 /// Writes into the memory what follows from the decision itself.
-fn remember(memory: &mut Memory, now: &Situation, draft: &Draft) {
+fn remember(policy: &Policy, memory: &mut Memory, now: &Situation, draft: &Draft) {
     memory.last_decision += 1;
     let at = now.seen.at;
+    if let Some(kind) = draft.action.kind().filter(|_| now.request.is_none()) {
+        let asked = triggers::alert::asking(policy, memory, now.alerts, kind);
+        memory.answer(asked.into_iter().map(|(_, alert)| alert));
+    }
     if matches!(draft.action, Action::Replace { .. }) && now.request.is_none() {
         memory.last_replacement = Some(at);
     }

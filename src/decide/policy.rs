@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Profile, ScalingThresholds, Signal};
+use crate::model::{AlertAction, Profile, ScalingThresholds, Signal};
 
 /// Everything a decision follows besides what is seen and remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Policy {
     /// How long a manual operation holds the opposite direction.
     pub manual_hold: Duration,
     pub budget: Budget,
+    /// What alerts of Alertmanager's may ask for, in the order of the file; names are unique.
+    pub alerts: Vec<AlertRule>,
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             signals: Signal::BUILT_IN.to_vec(),
             manual_hold: Duration::from_secs(3600),
             budget: Budget::default(),
+            alerts: Vec::new(),
         }
     }
 }
@@ -145,4 +148,22 @@ pub struct CustomLine {
 impl CustomLine {
     /// Checks in a row above the line, unless configured.
     pub const DEFAULT_CHECKS: u32 = 3;
+}
+
+/// What the alerts of one entry ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertRule {
+    pub name: Arc<str>,
+    pub action: AlertAction,
+    /// Nodes that a scale-up adds, 1..=100.
+    pub nodes: u32,
+    /// Whether it asks again after the cooldown, as long as it fires.
+    pub repeat: bool,
+    /// An alert that was not heard of for so long counts as over.
+    pub expires: Duration,
+}
+
+impl AlertRule {
+    /// Longer than the four hours after which Alertmanager repeats itself unless told otherwise.
+    pub const DEFAULT_EXPIRES: Duration = Duration::from_secs(5 * 3600);
 }

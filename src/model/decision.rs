@@ -71,13 +71,21 @@ pub enum Trigger {
     Capacity,
     /// Fewer placeable nodes than `min_nodes`.
     Bounds,
+    /// An alert of Alertmanager's that fires.
+    Alert,
     /// A person.
     Manual,
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 5] =
-        [Trigger::Threshold, Trigger::Availability, Trigger::Capacity, Trigger::Bounds, Trigger::Manual];
+    pub const ALL: [Trigger; 6] = [
+        Trigger::Threshold,
+        Trigger::Availability,
+        Trigger::Capacity,
+        Trigger::Bounds,
+        Trigger::Alert,
+        Trigger::Manual,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,6 +93,7 @@ impl Trigger {
             Trigger::Availability => "availability",
             Trigger::Capacity => "capacity",
             Trigger::Bounds => "bounds",
+            Trigger::Alert => "alert",
             Trigger::Manual => "manual",
         }
     }
@@ -98,6 +107,7 @@ pub enum Guard {
     Observe,
     DirectionDisabled,
     ManualHold,
+    AlertHold,
     Cooldown,
     Budget,
     TrafficLost,
@@ -121,11 +131,12 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 24] = [
+    pub const ALL: [Guard; 25] = [
         Guard::Stopped,
         Guard::Observe,
         Guard::DirectionDisabled,
         Guard::ManualHold,
+        Guard::AlertHold,
         Guard::Cooldown,
         Guard::Budget,
         Guard::TrafficLost,
@@ -154,6 +165,7 @@ impl Guard {
             Guard::Observe => "observe",
             Guard::DirectionDisabled => "direction_disabled",
             Guard::ManualHold => "manual_hold",
+            Guard::AlertHold => "alert_hold",
             Guard::Cooldown => "cooldown",
             Guard::Budget => "budget",
             Guard::TrafficLost => "traffic_lost",

@@ -30,6 +30,8 @@ pub enum HistoryKind {
     Operation,
     /// An effect on the world was made, or failed.
     Step,
+    /// Alerts of Alertmanager's began to fire, were resolved or expired.
+    Alert,
     /// Mode, thresholds, maintenance, breaker.
     Setting,
     /// Start, stop, reload of vecscale itself.
@@ -37,14 +39,21 @@ pub enum HistoryKind {
 }
 
 impl HistoryKind {
-    pub const ALL: [HistoryKind; 5] =
-        [HistoryKind::Decision, HistoryKind::Operation, HistoryKind::Step, HistoryKind::Setting, HistoryKind::Program];
+    pub const ALL: [HistoryKind; 6] = [
+        HistoryKind::Decision,
+        HistoryKind::Operation,
+        HistoryKind::Step,
+        HistoryKind::Alert,
+        HistoryKind::Setting,
+        HistoryKind::Program,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             HistoryKind::Decision => "decision",
             HistoryKind::Operation => "operation",
             HistoryKind::Step => "step",
+            HistoryKind::Alert => "alert",
             HistoryKind::Setting => "setting",
             HistoryKind::Program => "program",
         }

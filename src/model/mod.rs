@@ -1,5 +1,6 @@
 //! The nouns of vecscale. Pure data and plain functions; knows no other module.
 
+mod alert;
 mod decision;
 mod history;
 mod ids;
@@ -12,6 +13,7 @@ mod thresholds;
 pub mod time;
 mod view;
 
+pub use alert::*;
 pub use decision::*;
 pub use history::*;
 pub use ids::*;

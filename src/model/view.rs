@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, Outlook, PoolName,
-    ScalingThresholds, Timestamp,
+    AlertStanding, Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, Outlook,
+    PoolName, ScalingThresholds, Timestamp,
 };
 
 /// A pool as it stands after the last turn.
@@ -47,6 +47,8 @@ pub struct PoolView {
     /// Machines and members that nothing explains, by kind.
     pub unexplained: Vec<Unexplained>,
     pub maintenance: BTreeMap<NodeId, Timestamp>,
+    /// The configured entries for alerts, with what fires.
+    pub alerts: Vec<AlertStanding>,
 }
 
 /// Where a threshold comes from.

@@ -27,8 +27,7 @@ impl Fields {
         if body.is_empty() {
             return Ok(Fields(BTreeMap::new()));
         }
-        check_encoding(headers)?;
-        check_type(headers)?;
+        check_json(headers)?;
         let mut reader = serde_json::Deserializer::from_slice(body);
         let fields = reader.deserialize_map(Object).and_then(|fields| reader.end().map(|()| fields));
         let fields =
@@ -140,6 +139,13 @@ fn wrong_type(name: &str, wanted: &str, got: &Value) -> Problem {
         Value::Object(_) => "an object",
     };
     Problem::malformed(format!("/{name}: {kind} where {wanted} is needed"))
+}
+
+/// # Errors
+/// 415 when the body is not `application/json`, or is compressed.
+pub fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
+    check_encoding(headers)?;
+    check_type(headers)
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {

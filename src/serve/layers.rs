@@ -23,8 +23,9 @@ use crate::telemetry::Telemetry;
 
 /// Longest time from the head of a request to its answer: above the time for a body, below a client's patience.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Largest body that is taken.
+/// Largest body that is taken; a notification of thousands of alerts is larger than what a person sends.
 const BODY_LIMIT: usize = 1 << 20;
+const NOTIFICATION_LIMIT: usize = 4 << 20;
 
 /// Under which names a listener is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +141,14 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Answer {
     let (mut head, body) = request.into_parts();
     let admitted = entrance(server, names, &mut head).await;
-    let body = read_body(body, BODY_LIMIT).await;
+    let notifies = matches!(admitted, Ok((Endpoint::Alertmanager, ..)));
+    let body = read_body(body, if notifies { NOTIFICATION_LIMIT } else { BODY_LIMIT }).await;
     let call = admitted.and_then(|(endpoint, id, caller)| {
+        if let Err(error) = body.as_ref()
+            && notifies
+        {
+            server.unread_notification(*error);
+        }
         let body = body.map_err(refused_body)?;
         Ok(Call { endpoint, id, caller, head, body })
     });

@@ -14,6 +14,7 @@ mod problem;
 mod reads;
 mod routes;
 mod shape;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

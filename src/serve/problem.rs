@@ -43,6 +43,11 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// What was wrong, where, and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds a member to the problem object.
     pub fn with(mut self, name: &str, value: Value) -> Problem {
         self.members.insert(name.into(), value);

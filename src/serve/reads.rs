@@ -63,6 +63,7 @@ impl Server {
             Endpoint::ResetBreaker => self.reset_breaker(&call).await,
             Endpoint::Plan => self.plan(&call),
             Endpoint::Targets => self.targets(&call),
+            Endpoint::Alertmanager => self.alertmanager(&call).await,
         }
     }
 

@@ -45,6 +45,7 @@ pub enum Endpoint {
     ResetBreaker,
     Plan,
     Targets,
+    Alertmanager,
 }
 
 type Methods = &'static [(Method, Endpoint)];
@@ -91,6 +92,7 @@ const MAIN: &[(&str, Methods)] = &[
     ("/autoscaling/breaker/reset", &[(Method::POST, Endpoint::ResetBreaker)]),
     ("/autoscaling/plan", &[(Method::GET, Endpoint::Plan)]),
     ("/autoscaling/targets", &[(Method::GET, Endpoint::Targets)]),
+    ("/webhooks/alertmanager", &[(Method::POST, Endpoint::Alertmanager)]),
 ];
 
 /// What the read-only listener serves.

@@ -50,7 +50,7 @@ pub fn status(view: &PoolView, now: Timestamp) -> Value {
         "cooldowns": view.cooldowns,
         "guards": view.guards,
         "windows": [],
-        "alerts": [],
+        "alerts": view.alerts,
         "desired_nodes": view.desired_nodes,
         "nodes_wanted": view.nodes_wanted,
         "store": view.store,

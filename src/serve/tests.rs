@@ -4,3 +4,4 @@ mod access;
 mod stage;
 mod stories;
 mod table;
+mod webhook;

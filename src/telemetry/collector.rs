@@ -236,6 +236,8 @@ fn reason_families(views: &[Arc<PoolView>]) -> Vec<MetricFamily> {
         "Cooldown left as of the last check, in seconds; 0 when free.",
     );
     let mut mode = Family::gauge("vecscale_mode", &["mode", "pool"], "1 for the mode the pool is in.");
+    let mut alerts =
+        Family::gauge("vecscale_alert_firing", &["alert", "pool"], "Whether an alert of this entry fires.");
     let mut overrides =
         Family::gauge("vecscale_override_active", &["name", "pool"], "Whether a person overrides this threshold.");
     for view in views {
@@ -268,8 +270,11 @@ fn reason_families(views: &[Arc<PoolView>]) -> Vec<MetricFamily> {
             let overridden = view.sources.get(name).is_some_and(|s| s.source == Source::Api);
             overrides.sample([name, pool], flag(overridden));
         }
+        for entry in &view.alerts {
+            alerts.sample([&entry.name, pool], flag(entry.firing > 0));
+        }
     }
-    [threshold, streak, required, active, guards, cooldown, mode, overrides].map(Family::done).into()
+    [threshold, streak, required, active, guards, cooldown, mode, alerts, overrides].map(Family::done).into()
 }
 
 /// The lines of custom signals, as their conditions `<name>_high` and `<name>_low` show them.

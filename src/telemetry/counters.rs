@@ -3,12 +3,14 @@
 
 use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::model::{Guard, Kind, Mode, OperationState, Trigger};
+use crate::model::{Guard, Kind, Mode, OperationState, Rejection, Trigger};
 
 /// The label value of a decision that nothing triggered.
 pub const NO_TRIGGER: &str = "none";
 /// The decisions as labels.
 const DECISIONS: [&str; 5] = ["hold", "scale_up", "scale_down", "replace", "rebalance"];
+/// An alert's own status in a notification.
+pub const ALERT_STATUSES: [&str; 2] = ["firing", "resolved"];
 /// How a scrape came out, as labels.
 pub const SCRAPE_OUTCOMES: [&str; 5] = ["ok", "unreadable", "ill", "no_answer", "unknown"];
 
@@ -30,6 +32,11 @@ pub struct Counters {
     pub journal_errors: IntCounter,
     pub config_successful: Gauge,
     pub config_success_at: Gauge,
+    pub alerts_received: IntCounterVec,
+    pub alerts_unmatched: IntCounter,
+    pub alerts_truncated: IntCounter,
+    pub alerts_rejected: IntCounterVec,
+    pub alertmanager_heard_at: Gauge,
 }
 
 impl Counters {
@@ -110,13 +117,44 @@ impl Counters {
                 "When a configuration was last taken.",
             ))
             .expect("valid"),
+            alerts_received: counter(
+                "alerts_received_total",
+                "Alerts in notifications that were taken, by their status.",
+                &["status"],
+            ),
+            alerts_unmatched: IntCounter::with_opts(opts(
+                "alerts_unmatched_total",
+                "Alerts in notifications that belong to no entry of any pool.",
+            ))
+            .expect("valid"),
+            alerts_truncated: IntCounter::with_opts(opts(
+                "alerts_truncated_total",
+                "Alerts that Alertmanager left out of its notifications (max_alerts).",
+            ))
+            .expect("valid"),
+            alerts_rejected: counter(
+                "alerts_rejected_total",
+                "Notifications that were not taken, by reason.",
+                &["reason"],
+            ),
+            alertmanager_heard_at: Gauge::with_opts(opts(
+                "alertmanager_last_notification_timestamp_seconds",
+                "When a notification was last taken; 0 if there was none since the start.",
+            ))
+            .expect("valid"),
         };
         counters.register(registry);
+        for status in ALERT_STATUSES {
+            counters.alerts_received.with_label_values(&[status]);
+        }
+        for reason in Rejection::ALL {
+            counters.alerts_rejected.with_label_values(&[reason.as_str()]);
+        }
         counters
     }
 
     fn register(&self, registry: &Registry) {
-        let all: [Box<dyn prometheus::core::Collector>; 17] = [
+        let all: [Box<dyn prometheus::core::Collector>; 22] = [
             Box::new(self.decisions.clone()),
             Box::new(self.decisions_blocked.clone()),
             Box::new(self.operations.clone()),
@@ -134,6 +172,11 @@ impl Counters {
             Box::new(self.journal_errors.clone()),
             Box::new(self.config_successful.clone()),
             Box::new(self.config_success_at.clone()),
+            Box::new(self.alerts_received.clone()),
+            Box::new(self.alerts_unmatched.clone()),
+            Box::new(self.alerts_truncated.clone()),
+            Box::new(self.alerts_rejected.clone()),
+            Box::new(self.alertmanager_heard_at.clone()),
         ];
         for collector in all {
             registry.register(collector).expect("each name is registered once, in a registry of our own");

@@ -15,7 +15,7 @@ use super::counters::{Counters, NO_TRIGGER};
 use super::process::ProcessCollector;
 use crate::model::{
     Action, Answer, Decision, Gap, Kind, NodeSample, Operation, OperationId, OperationState, Order, PoolName, PoolView,
-    Step, StepState, Timestamp,
+    Rejection, Step, StepState, Timestamp,
 };
 use crate::record::JournalError;
 
@@ -230,6 +230,45 @@ impl Telemetry {
     pub fn evaluation_missed(&self, pool: &PoolName) {
         self.0.counters.evaluations_missed.with_label_values(&[&**pool]).inc();
         warn!(%pool, "a check was missed: the one before took longer than health_check_interval");
+    }
+
+    /// A notification of Alertmanager's was taken: how many of its alerts fire, are resolved, belong to no pool, and were
+    /// left out.
+    pub fn alerts_received(&self, receiver: &str, [firing, resolved, unmatched, truncated]: [u64; 4], now: Timestamp) {
+        let counters = &self.0.counters;
+        counters.alerts_received.with_label_values(&["firing"]).inc_by(firing);
+        counters.alerts_received.with_label_values(&["resolved"]).inc_by(resolved);
+        counters.alerts_unmatched.inc_by(unmatched);
+        counters.alerts_truncated.inc_by(truncated);
+        counters.alertmanager_heard_at.set(now.seconds());
+        if truncated > 0 {
+            warn!(
+                receiver,
+                firing,
+                resolved,
+                unmatched,
+                truncated,
+                "notification of a list that is not whole: nothing is known of the alerts left out; raise max_alerts"
+            );
+        } else {
+            debug!(receiver, firing, resolved, unmatched, "notification received");
+        }
+    }
+
+    /// A notification was not taken.
+    pub fn alerts_rejected(&self, reason: Rejection, why: &str) {
+        self.0.counters.alerts_rejected.with_label_values(&[reason.as_str()]).inc();
+        warn!(reason = reason.as_str(), why, "notification rejected");
+    }
+
+    /// More alerts of a pool fire than are kept.
+    pub fn alerts_dropped(&self, pool: &PoolName, dropped: u64) {
+        warn!(%pool, dropped, "too many alerts fire: further ones are passed over; the entries' matchers may be too wide");
+    }
+
+    /// Alerts of a pool began to fire, were resolved or expired.
+    pub fn alerts_changed(&self, pool: &PoolName, summary: &str) {
+        info!(%pool, summary, "alerts changed");
     }
 
     /// A person changed mode, thresholds, maintenance …

@@ -10,7 +10,9 @@ use tracing::Level;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Telemetry;
-use crate::model::{self, Action, Answer, Gap, NodeSample, OperationState, PoolName, PoolView, Reading, Signal};
+use crate::model::{
+    self, Action, Answer, Gap, NodeSample, OperationState, PoolName, PoolView, Reading, Rejection, Signal,
+};
 use crate::record::JournalError;
 
 #[path = "../../tests/fixtures/pool_view.rs"]
@@ -79,6 +81,19 @@ fn closed_label_sets_begin_at_zero() {
             (r#"vecscale_shards_moved_total{pool="default"}"#, Some("0")),
             (r#"vecscale_http_requests_total{code="200",path="/metrics"}"#, Some("0")),
             ("vecscale_journal_errors_total", Some("0")),
+            (
+                r#"vecscale_decisions_total{decision="scale_up",mode="active",pool="default",trigger="alert"}"#,
+                Some("0"),
+            ),
+            (r#"vecscale_guard_active{guard="alert_hold",pool="default"}"#, Some("0")),
+            (r#"vecscale_alerts_received_total{status="firing"}"#, Some("0")),
+            (r#"vecscale_alerts_received_total{status="resolved"}"#, Some("0")),
+            ("vecscale_alerts_unmatched_total", Some("0")),
+            ("vecscale_alerts_truncated_total", Some("0")),
+            (r#"vecscale_alerts_rejected_total{reason="too_large"}"#, Some("0")),
+            (r#"vecscale_alerts_rejected_total{reason="unavailable"}"#, Some("0")),
+            ("vecscale_alertmanager_last_notification_timestamp_seconds", Some("0")),
+            (r#"vecscale_alert_firing{alert="upgrade",pool="default"}"#, Some("0")),
             (r#"vecscale_last_observation_timestamp_seconds{pool="default"}"#, None),
             (r#"vecscale_cpu_usage_ratio{pool="default"}"#, None),
         ],
@@ -120,6 +135,8 @@ fn gauges_show_the_picture_in_base_units_and_nothing_for_what_is_missing() {
             (r#"vecscale_shards_sole_copy{pool="default"}"#, None),
             (r#"vecscale_needs_human{pool="default"}"#, Some("1")),
             (r#"vecscale_unexplained{kind="orphan_instance",pool="default"}"#, Some("1")),
+            (r#"vecscale_alert_firing{alert="slow-search",pool="default"}"#, Some("1")),
+            (r#"vecscale_alert_firing{alert="upgrade",pool="default"}"#, Some("0")),
             ("process_start_time_seconds", Some("1764000000")),
         ],
     );
@@ -255,6 +272,16 @@ fn each_event_is_one_line() {
     expect("served", Level::DEBUG);
     telemetry.journal_error(&JournalError::Unreadable("x".into()));
     expect("journal", Level::ERROR);
+    telemetry.alerts_received("scaler", [2, 1, 0, 0], AT);
+    expect("a notification", Level::DEBUG);
+    telemetry.alerts_received("scaler", [1, 0, 0, 2], AT);
+    expect("a list that is not whole", Level::WARN);
+    telemetry.alerts_rejected(Rejection::Version, "another version");
+    expect("a notification not taken", Level::WARN);
+    telemetry.alerts_changed(&pool(), "slow-search firing");
+    expect("other alerts fire", Level::INFO);
+    telemetry.alerts_dropped(&pool(), 7);
+    expect("too many", Level::WARN);
     telemetry.config_reloaded(Ok(()), AT);
     expect("reloaded", Level::INFO);
     telemetry.config_reloaded(Err("two problems"), AT);

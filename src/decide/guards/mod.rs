@@ -88,11 +88,12 @@ macro_rules! row {
 
 /// The table of guards: who is bound by which.
 #[rustfmt::skip]
-pub const TABLE: [Row; 24] = [
+pub const TABLE: [Row; 25] = [
     row!(Stopped,            ALL,     Blocks, Blocks, Passes, modes::stopped, "start autoscaling again, or remove the STOP file"),
     row!(Observe,            ALL,     Blocks, Blocks, Passes, modes::observe, "start autoscaling in mode active"),
     row!(DirectionDisabled,  &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
     row!(ManualHold,         &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::manual_hold, "the hold after a manual operation ends by itself"),
+    row!(AlertHold,          &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::alert_hold, "the alert is resolved, or ask for the change by hand"),
     row!(Cooldown,           &[ScaleUp, ScaleDown], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
     row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),

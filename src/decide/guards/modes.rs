@@ -1,6 +1,8 @@
-//! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation. Pure.
+//! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation or for
+//! an alert. Pure.
 
 use super::{Case, Held};
+use crate::decide::triggers::alert;
 use crate::model::{Kind, Mode, Trigger};
 use crate::units;
 
@@ -39,4 +41,9 @@ pub fn manual_hold(case: &Case) -> Option<Held> {
     let left = case.look.policy.manual_hold.checked_sub(passed).filter(|left| !left.is_zero())?;
     (kind == opposite).then_some(())?;
     Held::until(format!("{} left after a manual {}", units::time(left), kind.as_str()), now.seen.at.plus(left))
+}
+
+/// While such an alert fires, nothing is begun by itself; a dead node is replaced all the same.
+pub fn alert_hold(case: &Case) -> Option<Held> {
+    Held::because(alert::holding(case.look)?)
 }

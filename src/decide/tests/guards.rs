@@ -32,8 +32,12 @@ fn lines() -> Vec<Line> {
         line(ManualHold, "         B       -     -        -        -        -     -", |w| {
             w.memory.manual = Some((Kind::ScaleDown, w.seen.at));
         }),
+        line(AlertHold, "          B       B     -        -        -        -     -", |w| {
+            w.fires("upgrade", AlertAction::Hold);
+        }),
         line(Cooldown, "           B       B     -        -        -        -     -", |w| {
-            w.memory.ends = super::super::memory::Ends { scale_up: Some(w.seen.at), any: Some(w.seen.at) };
+            w.memory.ends.scale_up = Some(w.seen.at);
+            w.memory.ends.any = Some(w.seen.at);
         }),
         line(Budget, "             B       B     -        -        -        -     -", |w| {
             w.policy.budget.nodes_per_hour = Some(0);

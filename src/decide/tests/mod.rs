@@ -1,5 +1,6 @@
 //! Tests of deciding as a whole: a small world of which each test changes what it is about.
 
+mod alerts;
 mod down;
 mod guards;
 mod memory;
@@ -39,6 +40,7 @@ pub struct World {
     pub machines: Option<Vec<Machine>>,
     pub outlook: Outlook,
     pub lead_times: Vec<Duration>,
+    pub alerts: Vec<Alert>,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
                 ..Outlook::default()
             },
             lead_times: Vec::new(),
+            alerts: Vec::new(),
         };
         world.policy.thresholds.min_nodes = n.min(3);
         for _ in 0..6 {
@@ -181,6 +184,7 @@ impl World {
             },
             outlook: &self.outlook,
             lead_times: &self.lead_times,
+            alerts: &self.alerts,
         }
     }
 

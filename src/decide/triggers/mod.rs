@@ -1,5 +1,6 @@
 //! What wants a change: each trigger takes the situation and gives a wish, or notes on why it has none yet. Pure.
 
+pub mod alert;
 pub mod availability;
 pub mod bounds;
 pub mod capacity;
@@ -66,8 +67,22 @@ impl<'a> Heard<'a> {
 
 /// The first trigger that wants more nodes gives the wish its name; the reasons of all are told.
 pub fn scale_up<'a>(look: &Look<'a>) -> Heard<'a> {
+    joined([bounds::vote(look), threshold::vote_up(look), capacity::vote(look), alert::vote_up(look)])
+}
+
+/// The same for one node fewer; never against an alert that is for more.
+pub fn scale_down<'a>(look: &Look<'a>) -> Heard<'a> {
+    let mut heard = joined([threshold::vote_down(look), alert::vote_down(look)]);
+    if let (Some(wish), Some(against)) = (&heard.wish, alert::against_shrinking(look)) {
+        heard.notes.push(format!("{}; but {against}", wish.because.join("; ")));
+        heard.wish = None;
+    }
+    heard
+}
+
+fn joined<'a, const N: usize>(votes: [Heard<'a>; N]) -> Heard<'a> {
     let mut all = Heard::default();
-    for heard in [bounds::vote(look), threshold::vote_up(look), capacity::vote(look)] {
+    for heard in votes {
         all.notes.extend(heard.notes);
         match (&mut all.wish, heard.wish) {
             (Some(first), Some(other)) => {

@@ -51,8 +51,8 @@ fn held_since(low: &[&Known], required: usize) -> Timestamp {
     since[required.clamp(1, since.len()) - 1]
 }
 
-/// How long the lows must have held, and what asks for it. A drain that nobody can predict yet asks for nothing.
-fn must_hold(look: &Look, drain_secs: Option<f64>) -> (Duration, &'static str) {
+/// How long the lows, or an alert, must have held, and what asks for it. A drain that nobody can predict yet asks for nothing.
+pub(super) fn must_hold(look: &Look, drain_secs: Option<f64>) -> (Duration, &'static str) {
     let settings = &look.policy.scale_down;
     let drain = drain_secs.unwrap_or(0.0) * settings.payback;
     let drain = Duration::try_from_secs_f64(drain.max(0.0)).unwrap_or(Duration::MAX);
@@ -64,7 +64,7 @@ fn must_hold(look: &Look, drain_secs: Option<f64>) -> (Duration, &'static str) {
 }
 
 /// Signals above their high line now, whatever their streak and whether or not their condition is switched off.
-fn above_a_line(look: &Look) -> Vec<String> {
+pub(super) fn above_a_line(look: &Look) -> Vec<String> {
     let seen = look.now.seen;
     let mut above: Vec<String> = conditions::lines(look.policy)
         .iter()

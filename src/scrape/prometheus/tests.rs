@@ -194,7 +194,7 @@ async fn serve(answer: impl Fn(&str) -> crate::http::Answer + Send + Sync + 'sta
             Ok::<_, Infallible>(answer)
         }
     });
-    tokio::spawn(crate::http::serve(listener, service, CancellationToken::new()));
+    tokio::spawn(crate::http::serve(listener, None, service, CancellationToken::new()));
     (url, heard)
 }
 

@@ -55,6 +55,7 @@ pub fn needed(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::Operation
         | Endpoint::Plan
         | Endpoint::Targets => Some(Role::Read),
+        Endpoint::Alertmanager => Some(Role::Trigger),
         Endpoint::Start
         | Endpoint::Stop
         | Endpoint::ScaleUp

@@ -14,13 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::{Desk, Matchers, Route};
 use crate::clock::TokioClock;
 use crate::handle::{Asked, Command, PoolHandle, Refusal, RefusalKind, Reply};
 use crate::model::{
     self, Decision, GuardHit, HistoryItem, HistoryKind, NodeId, Observation, Operation, OperationId, PoolName,
     PoolView, ScalingThresholds, Step, Timestamp,
 };
-use crate::record::{Entry, HistoryQuery, Journal, JournalError};
+use crate::record::{Entry, HistoryQuery, Journal, JournalError, MemoryJournal};
 use crate::serve::{AccessSettings, ExternalUrl, Keeper, Reload, ServeOptions, Server};
 use crate::telemetry::Telemetry;
 
@@ -32,6 +33,8 @@ pub struct Stage {
     pub telemetry_only: SocketAddr,
     pub server: Arc<Server>,
     pub journal: Arc<Shelf>,
+    /// What the desks of alerts write to.
+    pub alerts: Arc<MemoryJournal>,
     stop: CancellationToken,
 }
 
@@ -55,13 +58,16 @@ impl Stage {
         let access = Keeper::open(web, access, ([127, 0, 0, 1], 0).into()).expect("a way in");
         let journal = Arc::new(Shelf::default());
         let telemetry = Telemetry::new(AT);
-        let pools: BTreeMap<PoolName, PoolHandle> = pools.iter().map(|name| ((*name).into(), played(name))).collect();
-        for pool in pools.values() {
+        let alerts = Arc::new(MemoryJournal::new());
+        let mut handles: BTreeMap<PoolName, PoolHandle> = BTreeMap::new();
+        for name in pools {
+            let pool = played(name, desk(name, &alerts, &telemetry).await);
             telemetry.register_pool(&pool.pool, pool.view.clone());
+            handles.insert(pool.pool.clone(), pool);
         }
         let reload: Reload = Arc::new(|_| Box::pin(async { Err("config.yaml: 2 problems".to_string()) }));
         let server = Arc::new(Server {
-            pools,
+            pools: handles,
             journal: journal.clone(),
             telemetry,
             clock: TokioClock::starting_at(AT),
@@ -76,7 +82,7 @@ impl Stage {
         let addresses = (address(&main), address(&telemetry_only));
         tokio::spawn(crate::http::serve(main, None, server.service(), stop.clone()));
         tokio::spawn(crate::http::serve(telemetry_only, None, server.telemetry_service(), stop.clone()));
-        Stage { main: addresses.0, telemetry_only: addresses.1, server, journal, stop }
+        Stage { main: addresses.0, telemetry_only: addresses.1, server, journal, alerts, stop }
     }
 
     pub fn view(&self, pool: &str) -> Arc<PoolView> {
@@ -144,8 +150,19 @@ pub async fn reach(to: SocketAddr, request: &[u8]) -> Reached {
     Reached { status, head: head.into(), body: body.into() }
 }
 
+/// Entries for what asks for more nodes, and for what names its pool in a label of another name.
+async fn desk(name: &str, journal: &Arc<MemoryJournal>, telemetry: &Telemetry) -> Arc<Desk> {
+    let route = |entry: &str, matchers: &str| Route {
+        entry: entry.into(),
+        matchers: Matchers::parse([matchers]).expect("matchers"),
+    };
+    let routes = vec![route("up", r#"scale="up""#), route("own", &format!("for={name}"))];
+    let desk = Desk::open(name.into(), routes, journal.clone(), telemetry.clone()).await;
+    Arc::new(desk.expect("a journal in memory"))
+}
+
 /// A handle whose commands are answered as a controller would, as far as the API can tell.
-fn played(name: &str) -> PoolHandle {
+fn played(name: &str, alerts: Arc<Desk>) -> PoolHandle {
     let view = Arc::new(ArcSwap::from_pointee(rich_view(name, 3)));
     let recent = VecDeque::from([Arc::new(observation(name, 2)), Arc::new(observation(name, 3))]);
     let (commands, mut asked) = mpsc::channel::<Asked>(8);
@@ -158,7 +175,7 @@ fn played(name: &str) -> PoolHandle {
             let _ = answer.send(result);
         }
     });
-    PoolHandle { pool: name.into(), view, recent: Arc::new(ArcSwap::from_pointee(recent)), commands }
+    PoolHandle { pool: name.into(), view, recent: Arc::new(ArcSwap::from_pointee(recent)), commands, alerts }
 }
 
 fn play(view: &mut PoolView, command: Command) -> Result<Reply, Refusal> {

@@ -1,0 +1,29 @@
+//! Alertmanager's notifications: payload -> what it tells of each alert -> the state of the alerts of each pool.
+//!
+//! Alerts are a state, not commands: what a pool does about them is decided at its next check, like everything else. A
+//! notification is answered once that state is on disk; no controller is asked, so that none can keep it waiting.
+//!
+//! The state is the same whatever the order and number of notifications: of all starts and all ends that were told of an
+//! alert, the latest count.
+
+mod book;
+mod desk;
+mod matcher;
+mod payload;
+#[cfg(test)]
+mod tests;
+
+pub use book::{Book, Change, Changed, Heard};
+pub use desk::Desk;
+pub use matcher::{Matchers, NotAMatcher};
+pub use payload::{MOST_ALERTS, Notification, Refused, Told};
+
+use std::sync::Arc;
+
+/// Which alerts belong to an entry of a pool's `alerts`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Name of the entry.
+    pub entry: Arc<str>,
+    pub matchers: Matchers,
+}
