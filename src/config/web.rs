@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::problem::ConfigError;
-use super::section::{Problems, Section};
+use super::section::{Item, Problems, Section};
 use super::{read_bounded, read_text, yaml};
 use crate::serve::auth::tls::{self, ClientCertificate, TlsSettings, VERSIONS};
 use crate::serve::auth::{PasswordHash, WebSettings};
@@ -138,11 +138,7 @@ impl Tls<'_> {
         let suites = self.named("cipher_suites", &tls::suites(), "rustls has only suites without known weaknesses");
         let groups = self.named("curve_preferences", &tls::groups(), "rustls has no other curves");
         let server_order = section.flag("prefer_server_cipher_suites").unwrap_or(true);
-        if section.has("client_allowed_sans") {
-            let hint =
-                "let a CA of its own sign the certificates of those who may come in, and name it in client_ca_file";
-            section.problem("client_allowed_sans", "is not available in this version", hint);
-        }
+        let client_names = self.client_names();
         section.close();
         let switches = ["cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file", "client_auth_type"];
         if !switches.into_iter().any(|key| section.has(key)) {
@@ -157,6 +153,7 @@ impl Tls<'_> {
             chain: chain?,
             key: key?,
             client: client?,
+            client_names: client_names?,
             versions: versions?,
             suites: suites?,
             groups: groups?,
@@ -246,6 +243,27 @@ impl Tls<'_> {
         self.section.choice(key, &words, &[])
     }
 
+    /// Inner `None`: any that the CA has signed.
+    fn client_names(&self) -> Option<Option<Vec<String>>> {
+        let key = "client_allowed_sans";
+        if !self.section.has(key) {
+            return Some(None);
+        }
+        if !self.is_given("client_ca", "client_ca_file") {
+            self.section.problem(key, "has no meaning without client_ca_file", "only verified names can be relied on");
+            return None;
+        }
+        let name = |item: &Item<'_>| {
+            let name = item.text()?;
+            if name.contains('@') && !name.contains(':') {
+                item.problem("is not available: an e-mail address", "names of hosts, addresses and URIs are looked at");
+                return None;
+            }
+            Some(name.to_string())
+        };
+        self.section.list(key)?.iter().map(name).collect::<Option<_>>().map(Some)
+    }
+
     fn roots(&self, pem: &[u8]) -> Option<RootCertStore> {
         let mut store = RootCertStore::empty();
         for root in self.certificates("client_ca_file", pem)? {
@@ -276,7 +294,7 @@ impl Tls<'_> {
             return Some(Vec::new());
         }
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let find = |item: &super::section::Item<'_>| {
+        let find = |item: &Item<'_>| {
             let found = item.value.as_str().and_then(|text| known.iter().find(|(name, _)| *name == text));
             if found.is_none() {
                 item.problem("is not available", format!("{hint}: {}", names.join(", ")));

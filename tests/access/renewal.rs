@@ -157,7 +157,7 @@ async fn other_tokens_come_with_a_reload() {
 async fn only_whom_the_ca_has_signed_gets_past_the_handshake() {
     let (mut world, authority) = secured_world();
     let demanding = TLS.replace('}', ", client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert}");
-    std::fs::write(world.path("web.yml"), demanding).expect("the web configuration");
+    std::fs::write(world.path("web.yml"), &demanding).expect("the web configuration");
     world.spawn();
     let address = world.url.replace("http://", "");
     let listening = async |w: &World| w.logs().contains("listening").then_some(());
@@ -166,6 +166,19 @@ async fn only_whom_the_ca_has_signed_gets_past_the_handshake() {
         let certificate = of.map(|of| of.issue());
         let seen = visit(&connector(&world, certificate.as_ref()), &address).await;
         assert_eq!(seen.is_ok(), gets_in, "{seen:?}\n{}", world.logs());
+    }
+
+    let own = authority.issue(); // for localhost and 127.0.0.1
+    for (names, gets_in) in
+        [("[10.0.0.1, ocalhost]", false), ("[10.0.0.1, 127.0.0.1]", true), ("[]", false), ("[localhost]", true)]
+    {
+        let named = demanding.replace('}', &format!(", client_allowed_sans: {names}}}"));
+        std::fs::write(world.path("web.yml"), named).expect("the web configuration");
+        let in_force = async |w: &World| {
+            let seen = visit(&connector(w, Some(&own)), &address).await;
+            (seen.is_ok() == gets_in).then_some(())
+        };
+        world.until(&format!("names {names} let it in: {gets_in}"), WAIT, in_force).await;
     }
 }
 

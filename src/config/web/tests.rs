@@ -30,7 +30,7 @@ fn what_the_format_knows_is_taken() {
     let pair = "cert_file: c.pem, key_file: k.pem";
     let whole = format!(
         "tls_server_config: {{{pair}, client_ca_file: c.pem, client_auth_type: RequireAndVerifyClientCert, min_version: TLS12,
-  max_version: TLS13, prefer_server_cipher_suites: false, curve_preferences: [CurveP256, X25519],
+  max_version: TLS13, client_allowed_sans: [a.b, 'spiffe://x/y'], prefer_server_cipher_suites: false, curve_preferences: [CurveP256, X25519],
   cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]}}
 http_server_config: {{http2: true, headers: {{X-Frame-Options: deny, Strict-Transport-Security: max-age=31536000}}}}
 basic_auth_users: {{ops: '{HASH}', other: '{}'}}",
@@ -121,7 +121,12 @@ fn what_cannot_be_is_told_with_its_place_and_a_hint() {
             "client_ca_file: holds no certificate",
             "",
         ),
-        (tls("client_allowed_sans: [a]"), "client_allowed_sans: is not available", "a CA of its own"),
+        (tls("client_allowed_sans: [a]"), "client_allowed_sans: has no meaning without client_ca_file", ""),
+        (
+            tls("client_allowed_sans: [a@b.c], client_ca_file: c.pem, client_auth_type: RequireAndVerifyClientCert"),
+            "client_allowed_sans[0]: is not available: an e-mail address",
+            "URIs",
+        ),
         (tls("cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]"), "cipher_suites[0]: is not available", "ECDHE"),
         (tls("curve_preferences: [X25519, CurveP521]"), "curve_preferences[1]: is not available", "CurveP384"),
         (tls("cert_fil: x"), "cert_fil: is not known", "did you mean cert_file?"),

@@ -120,6 +120,9 @@ impl Keeper {
     /// Looks for changes until `stop`.
     pub async fn watch(self: Arc<Self>, telemetry: Telemetry, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            if self.seen().files.is_empty() {
+                continue; // nothing to look at, and no thread to wake for it
+            }
             let keeper = self.clone();
             if let Ok(Some(outcome)) = tokio::task::spawn_blocking(move || keeper.look()).await {
                 telemetry.web_config_reloaded(outcome.as_ref().copied().map_err(String::as_str));

@@ -1,12 +1,18 @@
 //! The checked TLS settings -> what handshakes are made with; and the names that Go has for its parts, as far as rustls
 //! has them too. Pure.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedCipherSuite,
+    SupportedProtocolVersion, version,
+};
 
 /// Which client certificates are asked for.
 pub enum ClientCertificate {
@@ -21,6 +27,8 @@ pub struct TlsSettings {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     pub client: ClientCertificate,
+    /// Of a client's certificate one of its names must be among these.
+    pub client_names: Option<Vec<String>>,
     pub versions: Vec<&'static SupportedProtocolVersion>,
     /// Of TLS 1.2; empty: all.
     pub suites: Vec<SupportedCipherSuite>,
@@ -36,15 +44,16 @@ impl TlsSettings {
         let provider = Arc::new(self.provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&self.versions)?;
         let verifier = |roots: RootCertStore| WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-        let unusable = |error: rustls::server::VerifierBuilderError| rustls::Error::General(error.to_string());
-        let builder = match self.client {
-            ClientCertificate::NotAsked => builder.with_no_client_auth(),
-            ClientCertificate::IfGiven(roots) => {
-                builder.with_client_cert_verifier(verifier(roots).allow_unauthenticated().build().map_err(unusable)?)
-            }
-            ClientCertificate::Needed(roots) => {
-                builder.with_client_cert_verifier(verifier(roots).build().map_err(unusable)?)
-            }
+        let verifier = match self.client {
+            ClientCertificate::NotAsked => None,
+            ClientCertificate::IfGiven(roots) => Some(verifier(roots).allow_unauthenticated().build()),
+            ClientCertificate::Needed(roots) => Some(verifier(roots).build()),
+        };
+        let verifier = verifier.transpose().map_err(|error| rustls::Error::General(error.to_string()))?;
+        let builder = match (verifier, self.client_names) {
+            (None, _) => builder.with_no_client_auth(),
+            (Some(any), None) => builder.with_client_cert_verifier(any),
+            (Some(any), Some(names)) => builder.with_client_cert_verifier(Arc::new(Named { any, names })),
         };
         let mut config = builder.with_single_cert(self.chain, self.key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -62,6 +71,72 @@ impl TlsSettings {
             provider.kx_groups = self.groups.clone();
         }
         provider
+    }
+}
+
+/// Of the certificates that another verifier lets in, those with one of these names.
+#[derive(Debug)]
+struct Named {
+    any: Arc<dyn ClientCertVerifier>,
+    names: Vec<String>,
+}
+
+impl Named {
+    /// Names of hosts and URIs are compared as they are written, wildcards too; addresses as addresses.
+    fn knows(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
+        let has_address = |name: &String| {
+            let address = name.parse::<IpAddr>().map(|address| ServerName::IpAddress(address.into()));
+            address.is_ok_and(|address| certificate.verify_is_valid_for_subject_name(&address).is_ok())
+        };
+        let mut written = certificate.valid_dns_names().chain(certificate.valid_uri_names());
+        written.any(|name| self.names.iter().any(|known| known == name)) || self.names.iter().any(has_address)
+    }
+}
+
+impl ClientCertVerifier for Named {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.any.verify_client_cert(end_entity, intermediates, now)?;
+        if self.knows(end_entity) {
+            Ok(verified)
+        } else {
+            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.any.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.any.root_hint_subjects()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.supported_verify_schemes()
     }
 }
 
