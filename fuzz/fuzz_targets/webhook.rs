@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vecscale::alerts::{Book, Matchers, Notification};
-use vecscale::model::Timestamp;
+use vecscale::model::{Alert, Timestamp};
 
 fuzz_target!(|bytes: &[u8]| {
     let now = Timestamp::from_millis(1_764_000_000_000);
@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
             for told in &notification.alerts {
                 book.hear(&"entry".into(), told, now);
             }
-            Vec::from(book.clone())
+            Vec::<Alert>::from(book.clone())
         };
         assert_eq!(hear(), hear());
     }

@@ -346,3 +346,42 @@ fn observing_answers_with_its_would_be_operation() {
     world.mode = Mode::Active;
     assert_eq!(world.check().action, up(1, 5), "nothing of that was done in truth");
 }
+
+proptest::proptest! {
+    /// Whatever fires, is resolved and ends how: never more operations than episodes, nor any without an alert that fires.
+    #[test]
+    fn never_more_operations_than_episodes(
+        turns in proptest::collection::vec((0u8..3, 0u8..4, 0u8..3), 1..60),
+    ) {
+        let mut world = World::nodes(4);
+        world.policy.thresholds.scale_up_cooldown = 0.0;
+        world.policy.thresholds.max_nodes = 1000;
+        world.fires("slow-search", AlertAction::ScaleUp);
+        let (mut episodes, mut operations) = (1, 0);
+        for (which, event, end) in turns {
+            let now = world.seen.at;
+            let is_new = !world.alerts.iter().any(|alert| *alert.fingerprint == *format!("a{which}"));
+            let alert = world.alert("slow-search", &format!("a{which}"));
+            match event {
+                0 => {
+                    episodes += u32::from(is_new || alert.starts_at != now);
+                    (alert.starts_at, alert.first_heard, alert.last_heard) = (now, now, now);
+                }
+                1 => {
+                    episodes += u32::from(is_new);
+                    alert.ends_at = Some(now);
+                }
+                _ => episodes += u32::from(is_new), // it is repeated, or nothing is heard
+            }
+            let firing = world.alerts.iter().any(Alert::is_firing);
+            let decision = world.check();
+            if decision.action != Action::Hold {
+                operations += 1;
+                proptest::prop_assert!(firing, "{}", explain(&decision));
+                let states = [SUCCEEDED, OperationState::Partial, OperationState::Cancelled];
+                world.ends(&decision, states[usize::from(end)]);
+            }
+            proptest::prop_assert!(operations <= episodes, "{operations} operations, {episodes} episodes");
+        }
+    }
+}
