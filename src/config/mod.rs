@@ -8,6 +8,7 @@ mod drivers;
 mod pool;
 mod problem;
 mod reload;
+mod schedules;
 mod scrape;
 mod section;
 mod signals;
@@ -18,10 +19,12 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
 
 pub use problem::{ConfigError, Problem};
@@ -49,6 +52,8 @@ pub struct PoolConfig {
     pub nodes: Option<Vec<Machine>>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
+    /// Scheduled windows, in the order of the file; names are unique.
+    pub schedules: Vec<Arc<Window>>,
     /// The thresholds that the file names; all others are the profile's.
     pub threshold_names_from_file: Vec<&'static str>,
 }

@@ -14,10 +14,10 @@ use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
-use super::{PoolConfig, scrape, signals};
+use super::{PoolConfig, schedules, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 5] = ["alerts", "schedules", "forecast", "rules", "group"];
+const LATER: [&str; 4] = ["alerts", "forecast", "rules", "group"];
 
 /// Keys of deeper mappings that are easily put here.
 const ELSEWHERE: [(&str, &str); 6] = [
@@ -56,6 +56,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     policy.budget = budget(&pool.section("budget"));
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
 
+    let schedules = schedules::read(&pool, &policy.thresholds);
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
     let mut scraped = scrape::read(&pool.section("scrape"), page, interval, base_dir);
     for custom in signals::custom(&pool.section("custom"), scraped.pages[0].format) {
@@ -80,12 +81,13 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         nodes,
         provider: provider?,
         datastore: datastore?,
+        schedules,
         threshold_names_from_file: from_file,
     })
 }
 
 /// A text that may be a label.
-fn named(section: &Section<'_>, key: &'static str) -> Option<String> {
+pub(super) fn named(section: &Section<'_>, key: &'static str) -> Option<String> {
     let text = section.text(key)?;
     if !is_name(text) {
         let hint = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 63";
@@ -103,18 +105,8 @@ fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<
         if !section.has(name) {
             continue;
         }
-        let is_time = name.ends_with("_cooldown") || name.ends_with("_interval");
-        let value = if is_time {
-            section.duration(name, Duration::ZERO..=YEAR).map(|d| d.as_secs_f64())
-        } else {
-            section.number(name, f64::MIN..=f64::MAX)
-        };
-        match value.and_then(|value| thresholds.set(name, value)) {
-            Some(Ok(())) => from_file.push(name),
-            Some(Err(problem)) => {
-                section.problem(name, problem.what, problem.hint);
-                refused.push(name);
-            }
+        match one_threshold(section, name, thresholds) {
+            Some(_) => from_file.push(name),
             None => refused.push(name),
         }
     }
@@ -126,6 +118,25 @@ fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<
     }
     section.close();
     from_file
+}
+
+/// Sets one threshold that the section has; its value, unless that is not allowed.
+pub(super) fn one_threshold(
+    section: &Section<'_>,
+    name: &'static str,
+    thresholds: &mut ScalingThresholds,
+) -> Option<f64> {
+    let is_time = name.ends_with("_cooldown") || name.ends_with("_interval");
+    let value = if is_time {
+        section.duration(name, Duration::ZERO..=YEAR)?.as_secs_f64()
+    } else {
+        section.number(name, f64::MIN..=f64::MAX)?
+    };
+    if let Err(problem) = thresholds.set(name, value)? {
+        section.problem(name, problem.what, problem.hint);
+        return None;
+    }
+    Some(value)
 }
 
 fn checks(section: &Section<'_>, checks: &mut Checks) {

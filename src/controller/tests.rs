@@ -1,6 +1,7 @@
 //! Stories of the controller over a fake world, in paused time: what it remembers, what it refuses, when it looks.
 
 mod orders;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

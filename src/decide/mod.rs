@@ -33,6 +33,7 @@ use triggers::{Heard, Look, Wish};
 pub use guards::cancellable_for;
 pub use memory::{Memory, cooldowns};
 pub use policy::Policy;
+pub use projection::lead_time;
 pub use words::explain;
 
 /// All that a decision looks at besides policy and memory.
@@ -190,7 +191,7 @@ fn consider(look: &Look) -> Draft {
     }
     let mut notes = Vec::new();
     let mut blocked = Vec::new();
-    for vote in [triggers::availability::vote, triggers::scale_up, triggers::threshold::vote_down] {
+    for vote in [triggers::availability::vote, triggers::scale_up, triggers::scale_down] {
         let heard: Heard = vote(look);
         notes.extend(heard.notes);
         let Some(mut wish) = heard.wish else { continue };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Profile, ScalingThresholds, Signal};
+use crate::model::{Profile, ScalingThresholds, Signal, WindowsNow};
 
 /// Everything a decision follows besides what is seen and remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Policy {
     /// How long a manual operation holds the opposite direction.
     pub manual_hold: Duration,
     pub budget: Budget,
+    /// What scheduled windows ask for besides thresholds, which are with the others already.
+    pub windows: WindowsNow,
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             signals: Signal::BUILT_IN.to_vec(),
             manual_hold: Duration::from_secs(3600),
             budget: Budget::default(),
+            windows: WindowsNow::default(),
         }
     }
 }

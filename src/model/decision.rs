@@ -71,13 +71,21 @@ pub enum Trigger {
     Capacity,
     /// Fewer placeable nodes than `min_nodes`.
     Bounds,
+    /// A scheduled window's floor, or its `desired_nodes`.
+    Schedule,
     /// A person.
     Manual,
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 5] =
-        [Trigger::Threshold, Trigger::Availability, Trigger::Capacity, Trigger::Bounds, Trigger::Manual];
+    pub const ALL: [Trigger; 6] = [
+        Trigger::Threshold,
+        Trigger::Availability,
+        Trigger::Capacity,
+        Trigger::Bounds,
+        Trigger::Schedule,
+        Trigger::Manual,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,6 +93,7 @@ impl Trigger {
             Trigger::Availability => "availability",
             Trigger::Capacity => "capacity",
             Trigger::Bounds => "bounds",
+            Trigger::Schedule => "schedule",
             Trigger::Manual => "manual",
         }
     }
@@ -101,6 +110,7 @@ pub enum Guard {
     Cooldown,
     Budget,
     TrafficLost,
+    WindowFreeze,
     Settling,
     BreakerOpen,
     BackingOff,
@@ -121,7 +131,7 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 24] = [
+    pub const ALL: [Guard; 25] = [
         Guard::Stopped,
         Guard::Observe,
         Guard::DirectionDisabled,
@@ -129,6 +139,7 @@ impl Guard {
         Guard::Cooldown,
         Guard::Budget,
         Guard::TrafficLost,
+        Guard::WindowFreeze,
         Guard::Settling,
         Guard::BreakerOpen,
         Guard::BackingOff,
@@ -157,6 +168,7 @@ impl Guard {
             Guard::Cooldown => "cooldown",
             Guard::Budget => "budget",
             Guard::TrafficLost => "traffic_lost",
+            Guard::WindowFreeze => "window_freeze",
             Guard::Settling => "settling",
             Guard::BreakerOpen => "breaker_open",
             Guard::BackingOff => "backing_off",

@@ -11,6 +11,7 @@ mod sample;
 mod thresholds;
 pub mod time;
 mod view;
+mod window;
 
 pub use decision::*;
 pub use history::*;
@@ -23,3 +24,4 @@ pub use sample::*;
 pub use thresholds::*;
 pub use time::Timestamp;
 pub use view::*;
+pub use window::*;

@@ -1,7 +1,8 @@
-//! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation. Pure.
+//! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation, frozen
+//! windows. Pure.
 
 use super::{Case, Held};
-use crate::model::{Kind, Mode, Trigger};
+use crate::model::{Freeze, Kind, Mode, Trigger};
 use crate::units;
 
 pub fn stopped(case: &Case) -> Option<Held> {
@@ -39,4 +40,16 @@ pub fn manual_hold(case: &Case) -> Option<Held> {
     let left = case.look.policy.manual_hold.checked_sub(passed).filter(|left| !left.is_zero())?;
     (kind == opposite).then_some(())?;
     Held::until(format!("{} left after a manual {}", units::time(left), kind.as_str()), now.seen.at.plus(left))
+}
+
+/// Not removing nodes, or not changing anything, while a window is open.
+pub fn window_freeze(case: &Case) -> Option<Held> {
+    let frozen = case.look.policy.windows.freeze.as_ref()?;
+    let freeze = match (frozen.freeze, case.wish.kind) {
+        (Freeze::All, _) => "all",
+        (Freeze::Down, Kind::ScaleDown) => "down",
+        (Freeze::Down, _) => return None,
+    };
+    let detail = format!("window {} is open (freeze: {freeze})", frozen.window);
+    Some(Held { detail, until: frozen.until })
 }

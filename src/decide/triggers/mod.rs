@@ -4,6 +4,7 @@ pub mod availability;
 pub mod bounds;
 pub mod capacity;
 pub mod manual;
+pub mod schedule;
 pub mod threshold;
 
 use super::conditions::Known;
@@ -64,10 +65,20 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// The first trigger that wants more nodes gives the wish its name; the reasons of all are told.
+/// What wants more nodes.
 pub fn scale_up<'a>(look: &Look<'a>) -> Heard<'a> {
+    together([schedule::vote_up(look), bounds::vote(look), threshold::vote_up(look), capacity::vote(look)])
+}
+
+/// What wants fewer.
+pub fn scale_down<'a>(look: &Look<'a>) -> Heard<'a> {
+    together([threshold::vote_down(look), schedule::vote_down(look)])
+}
+
+/// The first trigger that wants the change gives the wish its name; the reasons of all are told.
+fn together<'a, const N: usize>(votes: [Heard<'a>; N]) -> Heard<'a> {
     let mut all = Heard::default();
-    for heard in [bounds::vote(look), threshold::vote_up(look), capacity::vote(look)] {
+    for heard in votes {
         all.notes.extend(heard.notes);
         match (&mut all.wish, heard.wish) {
             (Some(first), Some(other)) => {
