@@ -1,13 +1,14 @@
 //! Scheduled windows: what they say now, and the audit trail of their opening and closing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::decide;
 use crate::decide::policy::StepSize;
-use crate::model::{HistoryKind, Override, ScalingThresholds, Timestamp};
-use crate::record::{Entry, JournalError};
+use crate::model::{HistoryKind, ScalingThresholds, Timestamp};
+use crate::record::JournalError;
 use crate::schedule::{Ahead, Overlay, Standing};
 
 use super::{Controller, OURSELVES};
@@ -26,7 +27,7 @@ impl Controller {
 
     /// What the windows say at an instant, from now on. True when one has opened or closed, or its floor begins to hold.
     pub(super) async fn watch_windows(&mut self, at: Timestamp) -> bool {
-        let next = Standing::at(&self.config.schedules, at, &self.ahead());
+        let next = Standing::at(&self.config.schedules, at, &self.ahead(), &self.windows);
         let changed = next.has_changed(&self.windows);
         self.windows = next;
         if let Err(error) = self.tell_windows(at).await {
@@ -38,11 +39,9 @@ impl Controller {
     /// A window has changed between two checks: the last look is thought through again, so that a window opens on time. No
     /// streak grows by that. Where the last look does not show the pool as it is, the next one is soon enough.
     pub(super) async fn think_again(&mut self) {
-        if self.looking.is_none() && self.is_current() && self.reconciled {
-            match self.turn(None).await {
-                Ok(_) => {}
-                Err(error) => self.telemetry.journal_error(&error),
-            }
+        let shows_the_pool = self.looking.is_none() && self.is_current() && self.reconciled;
+        if shows_the_pool && let Err(error) = self.turn(None).await {
+            self.telemetry.journal_error(&error);
         }
         self.show();
     }
@@ -51,7 +50,8 @@ impl Controller {
     pub(super) async fn recall_windows(&mut self) -> Result<(), JournalError> {
         let told: Option<Told> = super::remember::load(self.journal.as_ref(), &self.config, OPEN_WINDOWS).await?;
         self.windows_told = told.unwrap_or_default();
-        self.windows = Standing::at(&self.config.schedules, self.eyes.clock.now(), &self.ahead());
+        let now = self.eyes.clock.now();
+        self.windows = Standing::at(&self.config.schedules, now, &self.ahead(), &Standing::default());
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl Controller {
                 Some(asks) => told.insert(name, asks),
                 None => told.remove(&name),
             };
-            let entry: Entry = self.entry(at, HistoryKind::Setting, OURSELVES, &summary, &json!({"open": told}));
+            let entry = self.entry(at, HistoryKind::Setting, OURSELVES, &summary, &json!({"open": told}));
             self.journal.save(&self.pool, OPEN_WINDOWS, &json!(told), Some(entry)).await?;
             self.telemetry.setting_changed(&self.pool, OURSELVES, &summary);
             self.windows_told = told;
@@ -84,13 +84,14 @@ impl Controller {
         let scale_up = self.config.policy.scale_up;
         Ahead {
             lead: decide::lead_time(&self.experience.lead_times, self.eyes.provider.timeout()),
-            cooldown: std::time::Duration::try_from_secs_f64(scale_up_cooldown).unwrap_or_default(),
+            cooldown: Duration::try_from_secs_f64(scale_up_cooldown).unwrap_or_default(),
             step: if scale_up.step == StepSize::One { 1 } else { scale_up.max_step },
             least: min_nodes,
         }
     }
 
-    pub(super) fn overridden(&self) -> std::collections::BTreeSet<String> {
-        self.settings.overrides().iter().map(|Override { name, .. }| name.clone()).collect()
+    /// Names of the thresholds that people have set.
+    pub(super) fn overridden(&self) -> BTreeSet<String> {
+        self.settings.overrides().iter().map(|change| change.name.clone()).collect()
     }
 }

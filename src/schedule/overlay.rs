@@ -91,13 +91,20 @@ impl Window {
 }
 
 impl Standing {
-    pub fn at(windows: &[Arc<Window>], at: Timestamp, ahead: &Ahead) -> Standing {
+    /// `before`: as it stood the last time. A floor that holds ahead of a start is not let go again, though scale-ups may
+    /// turn out to be quicker than was thought.
+    pub fn at(windows: &[Arc<Window>], at: Timestamp, ahead: &Ahead, before: &Standing) -> Standing {
         let stand = |window: &Arc<Window>| {
             let (since, next) = (window.span.open_since(at), window.span.next_change(at));
-            let growing = since.is_none() && next.is_some_and(|opens| opens.minus(ahead.of(window)) <= at);
+            let in_time = |opens: Timestamp| opens.minus(ahead.of(window)) <= at || before.grows(window, opens);
+            let growing = since.is_none() && window.ahead && next.is_some_and(in_time);
             Stand { window: window.clone(), since, next, growing }
         };
         Standing(windows.iter().map(stand).collect())
+    }
+
+    fn grows(&self, window: &Window, opens: Timestamp) -> bool {
+        self.0.iter().any(|stand| stand.growing && stand.window.name == window.name && stand.next == Some(opens))
     }
 
     /// Names of the open windows, each with what is to be told of its opening.

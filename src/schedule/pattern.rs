@@ -7,7 +7,7 @@ use croner::parser::{CronParser, Seconds, Year};
 
 /// Minute, hour, day of the month, month, day of the week; where both days are given, either will do.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pattern(Cron);
+pub struct Pattern(Box<Cron>);
 
 const FIELDS: usize = 5;
 
@@ -22,7 +22,7 @@ impl Pattern {
             return Err(format!("has {fields} fields, not {FIELDS}"));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(text).map(Pattern).map_err(|error| error.to_string())?;
+        let pattern = parser.parse(text).map(|cron| Pattern(Box::new(cron))).map_err(|error| error.to_string())?;
         match pattern.first_from(SOME_DAY) {
             Some(_) => Ok(pattern),
             None => Err("never comes".into()),

@@ -30,9 +30,13 @@ fn ahead() -> Ahead {
     Ahead { lead: Duration::from_secs(1200), cooldown: Duration::from_secs(300), step: 1, least: 3 }
 }
 
+fn standing(windows: &[Arc<Window>], ahead: &Ahead) -> Standing {
+    Standing::at(windows, at(NOW), ahead, &Standing::default())
+}
+
 /// Over the defaults: 3 to 10 nodes.
 fn over(windows: &[Arc<Window>]) -> Overlay {
-    Standing::at(windows, at(NOW), &ahead()).over(ScalingThresholds::of(Profile::Default))
+    standing(windows, &ahead()).over(ScalingThresholds::of(Profile::Default))
 }
 
 /// min, max, floor, desired.
@@ -104,10 +108,14 @@ fn counts_of_several_windows() {
     }
     let without = Window { ahead: false, ..Window::clone(&later(&[("min_nodes", 7.0)], none())) };
     assert_eq!(counts(&[Arc::new(without)]), (3, 10, None, None), "switched off");
+    let nine = [later(&[("min_nodes", 9.0)], none())];
     let three = Ahead { step: 3, ..ahead() };
-    let standing = Standing::at(&[later(&[("min_nodes", 9.0)], none())], at(NOW), &three);
-    let overlay = standing.over(ScalingThresholds::of(Profile::Default));
-    assert_eq!(overlay.now.floor, None, "two scale-ups of three nodes take 45 minutes");
+    let early = standing(&nine, &three);
+    assert_eq!(early.over(ScalingThresholds::of(Profile::Default)).now.floor, None, "two scale-ups, 45 minutes");
+    let quicker = Ahead { lead: Duration::from_secs(60), ..ahead() };
+    let held = Standing::at(&nine, at(NOW), &quicker, &standing(&nine, &ahead()));
+    assert!(held.over(ScalingThresholds::of(Profile::Default)).now.floor.is_some(), "what holds is not let go");
+    assert!(!held.has_changed(&standing(&nine, &ahead())) && held.has_changed(&early));
 }
 
 #[test]
