@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::Alarm;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, PoolConfig};
 use crate::controller::{self, Eyes, Parts, Reload, Running, StopFile, Taking};
@@ -58,6 +59,7 @@ pub struct App {
     controllers: Vec<JoinHandle<()>>,
     embedded: Vec<Arc<Process>>,
     listeners: Vec<JoinHandle<()>>,
+    alarm: Alarm,
     telemetry: Telemetry,
     stop_serving: CancellationToken,
     stop_controllers: CancellationToken,
@@ -70,6 +72,7 @@ struct Started {
     controllers: Vec<JoinHandle<()>>,
     embedded: Vec<Arc<Process>>,
     reloadable: BTreeMap<PoolName, Reloadable>,
+    minutes: Vec<tokio::sync::mpsc::Sender<()>>,
 }
 
 /// What a reload needs of a running pool.
@@ -105,6 +108,13 @@ impl App {
                 return Err(error.context(format!("pool {}", pool.name)));
             }
         }
+        let alarm = match Alarm::start(std::mem::take(&mut started.minutes)).await {
+            Ok(alarm) => alarm,
+            Err(error) => {
+                stop_pools(&stop_controllers, started.controllers, &started.embedded).await;
+                return Err(error);
+            }
+        };
         let reloader = Arc::new(Reloader {
             file: options.config_file.clone(),
             config: tokio::sync::Mutex::new(options.config.clone()),
@@ -121,6 +131,7 @@ impl App {
             controllers: started.controllers,
             embedded: started.embedded,
             listeners: Vec::new(),
+            alarm,
             telemetry,
             stop_serving: CancellationToken::new(),
             stop_controllers,
@@ -193,6 +204,7 @@ impl App {
         for listener in self.listeners {
             let _ = listener.await; // a panic in it was reported by the runtime
         }
+        self.alarm.stop().await;
         stop_pools(&self.stop_controllers, self.controllers, &self.embedded).await;
     }
 }
@@ -252,8 +264,9 @@ async fn start_pool(
         telemetry: telemetry.clone(),
         stop_file: stop_file(&options.storage),
     };
-    let Running { handle, reloads, task } = controller::start(parts, stop.clone()).await?;
+    let Running { handle, reloads, minutes, task } = controller::start(parts, stop.clone()).await?;
     started.controllers.push(task);
+    started.minutes.push(minutes);
     started.pools.insert(pool.name.clone(), handle);
     started.reloadable.insert(pool.name.clone(), Reloadable { eyes, reloads });
     Ok(())

@@ -17,6 +17,8 @@
 //! event, and what it knows goes out as one immutable picture ([`handle`]). [`app`] wires a process together.
 //! [`config`] turns the file into checked settings; [`telemetry`] has one method per event. [`clock`] is the only
 //! reader of the wall clock; [`http`], [`units`] and [`spelling`] are what several parts share.
+//! [`schedule`] says of an instant which windows are open and what they lay over the thresholds (pure); [`alarm`] wakes the
+//! controllers each minute.
 //! [`replay`] drives the same controller with an invented cluster and a paused clock, and holds it against its promises.
 //! [`node`] is the built-in vector node: a program of its own, it and the controller meet only over HTTP.
 //!
@@ -40,6 +42,7 @@
 //! - No consensus among vector nodes: their map has one writer, the controller's driver.
 //! - No reading of the environment or of files by the stages that think: `now` and settings are arguments.
 
+pub mod alarm;
 pub mod alerts;
 pub mod app;
 pub mod cli;
@@ -55,6 +58,7 @@ pub mod observe;
 pub mod operate;
 pub mod record;
 pub mod replay;
+pub mod schedule;
 pub mod scrape;
 pub mod serve;
 pub mod spelling;

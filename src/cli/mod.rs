@@ -14,6 +14,7 @@ mod operate;
 mod operation;
 mod plan;
 mod run;
+mod schedule;
 mod shapes;
 mod simulate;
 mod status;
@@ -83,6 +84,9 @@ pub enum Short {
     Adopt(operate::NodeArgs),
     /// Destroy a machine that serves no one, or forget a dead member that has none
     Reap(operate::NodeArgs),
+    /// When scheduled windows open and close
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Try out the scripts, or the API, that make and destroy nodes
     #[command(subcommand)]
     Drivers(drivers::DriversCommand),
@@ -135,6 +139,7 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::Adopt(args) => operate::on_node("adopt", &args, out).await,
         Short::Reap(args) => operate::on_node("reap", &args, out).await,
         Short::Drivers(drivers::DriversCommand::Test(args)) => drivers::test(&args, out).await,
+        Short::Schedule(schedule::ScheduleCommand::Next(args)) => schedule::next(&args, out),
         Short::Simulate(args) => simulate::run(&args, out),
     }
 }

@@ -24,6 +24,7 @@ pub struct Status {
     pub operation: Option<Operation>,
     pub guards: Vec<Guard>,
     pub alerts: Vec<AlertEntry>,
+    pub windows: Vec<Window>,
     pub desired_nodes: u32,
 }
 
@@ -42,13 +43,25 @@ pub struct Metrics {
     pub total_vectors: Option<f64>,
 }
 
-/// Where a threshold comes from: `profile`, `file` or `api`.
+/// Where a threshold comes from: `profile`, `file`, `api` or `window`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Source {
     pub source: String,
     pub by: Option<String>,
     pub until: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Window {
+    pub name: String,
+    pub open: bool,
+    pub growing: bool,
+    pub next: Option<String>,
+    pub sets: BTreeMap<String, f64>,
+    pub desired_nodes: Option<u32>,
+    pub freeze: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

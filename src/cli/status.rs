@@ -8,7 +8,7 @@ use super::Failure;
 use super::args::Output;
 use super::client::{Client, shaped};
 use super::operate::progress;
-use super::shapes::{AlertEntry, Condition, Metrics, Node, Status};
+use super::shapes::{AlertEntry, Condition, Metrics, Node, Status, Window};
 use super::text;
 use crate::units;
 
@@ -65,6 +65,7 @@ fn words(status: &Status) -> String {
         said.extend(status.guards.iter().map(|guard| format!("  {}\n", text::one_line(&guard.to_string()))));
     }
     said.push_str(&section("alerts that fire", &alerts(&status.alerts)));
+    said.push_str(&section("windows", &windows(&status.windows)));
     said.push_str(&section("nodes", &nodes_table(&status.nodes)));
     said.push_str(&section("thresholds not from the profile", &changed(status)));
     said
@@ -121,6 +122,25 @@ fn alerts(entries: &[AlertEntry]) -> Vec<Vec<String>> {
     rows
 }
 
+/// `office  open until 2026-01-31 17:00:00Z  min_nodes 5`.
+fn windows(windows: &[Window]) -> Vec<Vec<String>> {
+    let row = |window: &Window| {
+        let next = window.next.as_ref().map(|next| text::instant(next));
+        let state = match (window.open, window.growing, next) {
+            (true, _, Some(next)) => format!("open until {next}"),
+            (true, _, None) => "open".into(),
+            (false, true, Some(next)) => format!("grows for {next}"),
+            (false, _, Some(next)) => format!("opens {next}"),
+            (false, _, None) => "over".into(),
+        };
+        let sets = window.sets.iter().map(|(name, value)| format!("{name} {}", text::number(Some(*value))));
+        let desired = window.desired_nodes.map(|nodes| format!("desired_nodes {nodes}"));
+        let freeze = window.freeze.as_ref().map(|freeze| format!("freeze {freeze}"));
+        vec![window.name.clone(), state, sets.chain(desired).chain(freeze).collect::<Vec<_>>().join(", ")]
+    };
+    windows.iter().map(row).collect()
+}
+
 fn nodes_table(nodes: &[Node]) -> Vec<Vec<String>> {
     if nodes.is_empty() {
         return Vec::new();
@@ -160,7 +180,11 @@ fn changed(status: &Status) -> Vec<Vec<String>> {
     let from = |name: &String| {
         let source = status.sources.get(name).filter(|s| s.source != "profile")?;
         let value = text::number(status.thresholds.get(name).copied());
-        let by = source.by.as_ref().map_or_else(|| format!("from the {}", source.source), |by| format!("set by {by}"));
+        let by = match &source.by {
+            Some(window) if source.source == "window" => format!("set by window {window}"),
+            Some(by) => format!("set by {by}"),
+            None => format!("from the {}", source.source),
+        };
         let until = source.until.as_ref().map(|until| format!(" until {}", text::instant(until))).unwrap_or_default();
         Some(vec![name.clone(), value, format!("{by}{until}")])
     };

@@ -251,7 +251,7 @@ fn status() -> Value {
             "total_vectors": 5000, "avg_vectors_per_node": 5000.0, "custom": {}},
         "thresholds": {"cpu_threshold_high": 0.75, "min_nodes": 2, "max_nodes": 10},
         "sources": {"cpu_threshold_high": {"source": "api", "by": "api 127.0.0.1", "until": "2026-01-31T04:00:00Z"},
-            "min_nodes": {"source": "file"}, "max_nodes": {"source": "profile"}},
+            "min_nodes": {"source": "window", "by": "office", "until": "2026-01-31T17:00:00Z"}, "max_nodes": {"source": "profile"}},
         "nodes": [
             {"id": "n1", "state": "serving", "healthy": true, "cpu_usage": 0.9, "memory_usage": 0.5, "storage_usage": null,
                 "search_latency": null, "query_throughput": 120.5, "vectors": 5000, "shards": 6, "bytes": 3145728},
@@ -259,7 +259,12 @@ fn status() -> Value {
         ],
         "conditions": decision()["conditions"], "decision": decision(), "operation": null,
         "cooldowns": {"scale_up": 212.0, "scale_down": 0.0}, "guards": decision()["guards"],
-        "windows": [], "desired_nodes": 3,
+        "windows": [
+            {"name": "office", "open": true, "growing": false, "next": "2026-01-31T17:00:00Z",
+                "sets": {"min_nodes": 2.0}, "desired_nodes": 3, "freeze": null},
+            {"name": "night", "open": false, "growing": false, "next": "2026-01-31T21:00:00Z",
+                "sets": {}, "desired_nodes": null, "freeze": "down"},
+        ], "desired_nodes": 3,
         "alerts": [
             {"name": "slow-search", "action": "scale_up", "firing": 21, "episodes": [{"alertname": "VectorSearchSlow",
              "fingerprint": "ca2c83f1abddcc93", "starts_at": "2026-01-31T03:11:00.000Z", "standing": "asks for scale_up"}]},
@@ -291,6 +296,10 @@ async fn status_tells_the_headline_first() {
       slow-search  VectorSearchSlow  since 2026-01-31 03:11:00Z  asks for scale_up
       slow-search  and 20 more
 
+    windows
+      office  open until 2026-01-31 17:00:00Z  min_nodes 2, desired_nodes 3
+      night   opens 2026-01-31 21:00:00Z       freeze down
+
     nodes
       node  state    health     CPU   memory  storage  latency ms  searches/s  vectors  shards  bytes
       n1    serving  healthy    90 %  50 %    -        -           120.5       5000     6       3.0 MiB
@@ -298,7 +307,7 @@ async fn status_tells_the_headline_first() {
 
     thresholds not from the profile
       cpu_threshold_high  0.75  set by api 127.0.0.1 until 2026-01-31 04:00:00Z
-      min_nodes           2     from the file
+      min_nodes           2     set by window office until 2026-01-31 17:00:00Z
     ");
     let (said, _) = server.types("status --output json").await;
     assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON"), status());

@@ -11,6 +11,7 @@ mod pool;
 mod problem;
 mod prometheus;
 mod reload;
+mod schedules;
 mod scrape;
 mod section;
 mod signals;
@@ -22,11 +23,13 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
 use crate::serve::AccessSettings;
 
@@ -61,6 +64,8 @@ pub struct PoolConfig {
     pub datastore: DatastoreSettings,
     /// Which alerts of Alertmanager's belong to which entry of `alerts`.
     pub alert_routes: Vec<Route>,
+    /// Scheduled windows, in the order of the file; names are unique.
+    pub schedules: Vec<Arc<Window>>,
     /// The thresholds that the file names; all others are the profile's.
     pub threshold_names_from_file: Vec<&'static str>,
 }

@@ -14,10 +14,10 @@ use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
-use super::{PoolConfig, alerts, scrape, signals};
+use super::{PoolConfig, alerts, schedules, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
-const LATER: [&str; 4] = ["schedules", "forecast", "rules", "group"];
+const LATER: [&str; 3] = ["forecast", "rules", "group"];
 
 /// Keys of deeper mappings that are easily put here.
 const ELSEWHERE: [(&str, &str); 6] = [
@@ -58,6 +58,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     policy.alerts = rules;
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
 
+    let schedules = schedules::read(&pool, &policy.thresholds);
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
     let custom = |format| signals::custom(&pool.section("custom"), format);
     let (scraped, lines) = scrape::read(&pool.section("scrape"), page, custom, interval, base_dir);
@@ -81,6 +82,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         provider: provider?,
         datastore: datastore?,
         alert_routes: routes,
+        schedules,
         threshold_names_from_file: from_file,
     })
 }
@@ -104,18 +106,8 @@ fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<
         if !section.has(name) {
             continue;
         }
-        let is_time = name.ends_with("_cooldown") || name.ends_with("_interval");
-        let value = if is_time {
-            section.duration(name, Duration::ZERO..=YEAR).map(|d| d.as_secs_f64())
-        } else {
-            section.number(name, f64::MIN..=f64::MAX)
-        };
-        match value.and_then(|value| thresholds.set(name, value)) {
-            Some(Ok(())) => from_file.push(name),
-            Some(Err(problem)) => {
-                section.problem(name, problem.what, problem.hint);
-                refused.push(name);
-            }
+        match one_threshold(section, name, thresholds) {
+            Some(_) => from_file.push(name),
             None => refused.push(name),
         }
     }
@@ -127,6 +119,25 @@ fn thresholds(section: &Section<'_>, thresholds: &mut ScalingThresholds) -> Vec<
     }
     section.close();
     from_file
+}
+
+/// Sets one threshold that the section has; its value, unless that is not allowed.
+pub(super) fn one_threshold(
+    section: &Section<'_>,
+    name: &'static str,
+    thresholds: &mut ScalingThresholds,
+) -> Option<f64> {
+    let is_time = name.ends_with("_cooldown") || name.ends_with("_interval");
+    let value = if is_time {
+        section.duration(name, Duration::ZERO..=YEAR)?.as_secs_f64()
+    } else {
+        section.number(name, f64::MIN..=f64::MAX)?
+    };
+    if let Err(problem) = thresholds.set(name, value)? {
+        section.problem(name, problem.what, problem.hint);
+        return None;
+    }
+    Some(value)
 }
 
 fn checks(section: &Section<'_>, checks: &mut Checks) {

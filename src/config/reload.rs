@@ -108,6 +108,7 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     };
     // Regular expressions cannot be compared; their printed form, which is their text, can.
     silent("scrape", format!("{:?}", old.scrape) == format!("{:?}", new.scrape));
+    silent("schedules", old.schedules == new.schedules);
     silent("provider", old.provider == new.provider);
     silent("datastore", old.datastore == new.datastore);
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod prometheus;
+mod schedules;
 mod scripts;
 
 use std::os::unix::fs::PermissionsExt;
@@ -137,7 +138,7 @@ fn every_example_in_the_shipped_file_is_taken() {
     }
     examples.retain(|e| !e.is_empty());
     std::fs::write(dir.path().join("alertmanager-token"), "0123456789abcdef").expect("a token");
-    assert_eq!(examples.len(), 11, "{examples:#?}");
+    assert_eq!(examples.len(), 12, "{examples:#?}");
     for example in examples {
         let example = example.replace("/etc/vecscale", &here);
         match example.starts_with("web:") {
@@ -157,7 +158,7 @@ pools:
     thresholds: {cpu_threshold_low: 0.8, max_nodes: 2, memory_threshold_high: 1.5, scale_up_cooldown: 5 minutes}
     checks: {cpu_high: 0}
     scale_down: {when_idle: maybe}
-    schedules: []
+    forecast: {}
     provider: {type: process, nodes: 0}
 ";
     let error = read(text).expect_err("ten faults");
@@ -178,10 +179,10 @@ pools:
       pools[0].checks.cpu_high: a number of checks in a row is needed
           hint: a whole number from 1 to 1000, or off
       pools[0].scale_down.when_idle: "maybe" where true or false is needed
+      pools[0].forecast: is not available in this version
+          hint: leave it out
       pools[0].profil: is not known
           hint: did you mean profile?
-      pools[0].schedules: is not available in this version
-          hint: leave it out
     "#);
 }
 
@@ -448,7 +449,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("checks: {low_required: 6}", "pools[0].checks.low_required: 6 is not allowed", "allowed: 1 to 5"),
         ("scale_up: {target: 0.5}", "pools[0].scale_up.target: is not available in this version", "leave it out"),
         ("scale_up: {enabled: yes}", "pools[0].scale_up.enabled: \"yes\" where true or false is needed", ""),
-        ("schedules: []", "pools[0].schedules: is not available in this version", "leave it out"),
         ("budget: {nodes_per_hour: 0}", "pools[0].budget.nodes_per_hour: 0 is not allowed", "allowed: 1 to 1000"),
         ("budget: {nodes_per_week: 9}", "pools[0].budget.nodes_per_week: is not known", "did you mean nodes_per_"),
         (

@@ -193,7 +193,11 @@ impl Controller {
     /// Takes a new configuration whole, or refuses it whole; on trial it only says which.
     pub(super) async fn reloaded(&mut self, reload: Reload) {
         let Reload { config, eyes, taking, answer } = reload;
-        let settings = self.settings.rebased(config.policy.thresholds, config.threshold_names_from_file.clone());
+        let settings = self.settings.rebased(
+            config.policy.thresholds,
+            config.threshold_names_from_file.clone(),
+            config.schedules.clone(),
+        );
         let problems: Vec<String> = settings.problems().iter().map(|p| format!("{}: {}", p.name, p.what)).collect();
         let verdict = if problems.is_empty() {
             Ok(())
@@ -205,6 +209,7 @@ impl Controller {
             self.desk.route(config.alert_routes.clone());
             self.config = config;
             self.eyes = eyes;
+            self.watch_windows(self.eyes.clock.now()).await;
             self.show();
         }
         let _ = answer.send(verdict); // the asker has gone

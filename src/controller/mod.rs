@@ -13,6 +13,7 @@ mod show;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::operate::drivers::{ProviderSettings, Victim};
 use crate::operate::runner::{Operator, Pace, Report};
 use crate::operate::{plan, shards};
 use crate::record::{Entry, Journal, JournalError};
+use crate::schedule::Standing;
 use crate::telemetry::Telemetry;
 
 pub use look::Eyes;
@@ -52,6 +54,8 @@ const RECENT: usize = 100;
 /// Everything that can reach the loop.
 enum Event {
     Tick,
+    /// Another minute of the wall clock: windows may open or close.
+    Minute,
     Looked(Box<Look>),
     Asked(Asked),
     Report(Report),
@@ -97,6 +101,7 @@ pub type StopFile = Arc<dyn Fn() -> bool + Send + Sync>;
 pub async fn start(parts: Parts, stop: CancellationToken) -> Result<Running, JournalError> {
     let (commands, asked) = mpsc::channel(64);
     let (reloads, reload) = mpsc::channel(1);
+    let (minutes, minute) = mpsc::channel(1);
     let controller = Controller::remembering(parts).await?;
     let handle = PoolHandle {
         pool: controller.pool.clone(),
@@ -106,14 +111,16 @@ pub async fn start(parts: Parts, stop: CancellationToken) -> Result<Running, Jou
         alerts: controller.desk.clone(),
     };
     controller.telemetry.register_pool(&handle.pool, handle.view.clone());
-    let task = tokio::spawn(controller.run(asked, reload, stop));
-    Ok(Running { handle, reloads, task })
+    let task = tokio::spawn(controller.run(asked, reload, minute, stop));
+    Ok(Running { handle, reloads, minutes, task })
 }
 
 /// A started controller.
 pub struct Running {
     pub handle: PoolHandle,
     pub reloads: mpsc::Sender<Reload>,
+    /// To be told when a minute begins. Without, windows are looked at with each check.
+    pub minutes: mpsc::Sender<()>,
     pub task: tokio::task::JoinHandle<()>,
 }
 
@@ -133,6 +140,9 @@ struct Controller {
 
     window: Window,
     memory: Memory,
+    /// As of the last check, or the last minute.
+    windows: Standing,
+    windows_told: windows::Told,
     maintenance: BTreeMap<NodeId, Timestamp>,
     experience: Experience,
     /// The last that each source said; a silent one says nothing new.
@@ -185,6 +195,7 @@ impl Controller {
         mut self,
         mut asked: mpsc::Receiver<Asked>,
         mut reloads: mpsc::Receiver<Reload>,
+        mut minutes: mpsc::Receiver<()>,
         stop: CancellationToken,
     ) {
         let (looked, mut looks) = mpsc::channel(1);
@@ -201,12 +212,18 @@ impl Controller {
                 // Before what people ask, of which there may be any number: a check is never kept waiting by that.
                 Some(look) = looks.recv() => Event::Looked(Box::new(look)),
                 _ = ticks.tick() => Event::Tick,
+                Some(()) = minutes.recv() => Event::Minute,
                 Some(ask) = asked.recv() => Event::Asked(ask),
                 () = desk.changed() => Event::Alerts,
                 Some(reload) = reloads.recv() => Event::Reload(Box::new(reload)),
             };
             match event {
                 Event::Tick => self.begin_look(&looked),
+                Event::Minute => {
+                    if self.watch_windows(self.eyes.clock.now()).await {
+                        self.think_again().await;
+                    }
+                }
                 Event::Looked(look) => {
                     if !self.looked(*look).await {
                         self.begin_look(&looked);
@@ -237,7 +254,7 @@ impl Controller {
     }
 
     fn interval(&self) -> Duration {
-        self.settings.interval()
+        Duration::from_secs_f64(self.overlay().thresholds.health_check_interval)
     }
 
     /// The time between checks has changed, whoever changed it. The next check comes one such time from now: two
@@ -276,6 +293,7 @@ impl Controller {
         let began = Instant::now();
         self.revive().await;
         self.expire(look.at).await;
+        self.watch_windows(look.at).await;
         let at = look.at;
         self.see(look);
         self.note_list().await;
@@ -341,7 +359,7 @@ impl Controller {
         let settings = self.observing();
         self.window.push(&settings, &roster, look.samples.nodes, store);
         self.window.told(look.at, look.samples.pool);
-        let seen = observe::aggregate(&settings, &self.settings.effective(), &self.window, &roster, store, look.at);
+        let seen = observe::aggregate(&settings, &self.overlay().thresholds, &self.window, &roster, store, look.at);
         let outlook = match &inventory {
             Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience),
             Err(_) => Outlook::default(),
@@ -442,7 +460,8 @@ impl Controller {
     }
 
     fn policy(&self) -> decide::Policy {
-        decide::Policy { thresholds: self.settings.effective(), ..self.config.policy.clone() }
+        let overlay = self.overlay();
+        decide::Policy { thresholds: overlay.thresholds, windows: overlay.now, ..self.config.policy.clone() }
     }
 
     fn observing(&self) -> ObserveSettings {

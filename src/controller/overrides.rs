@@ -1,29 +1,39 @@
-//! Thresholds as the file has them, with what people changed by the API on top. Pure.
+//! Thresholds as the file has them, with what people changed by the API on top; what scheduled windows lay over both is
+//! `schedule`'s. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Override, ScalingThresholds, Source, ThresholdProblem, ThresholdSource, Timestamp};
+use crate::schedule::Window;
 
 /// The file's thresholds and the overrides over them.
 #[derive(Clone, Debug)]
 pub struct Settings {
     base: ScalingThresholds,
     from_file: Vec<&'static str>,
+    /// They must fit over the whole, each by itself.
+    windows: Vec<Arc<Window>>,
     overrides: Vec<Override>,
 }
 
 impl Settings {
     /// `from_file` names the thresholds that the file sets itself; the others are the profile's.
-    pub fn new(base: ScalingThresholds, from_file: Vec<&'static str>, overrides: Vec<Override>) -> Settings {
-        Settings { base, from_file, overrides }
+    pub fn new(
+        base: ScalingThresholds,
+        from_file: Vec<&'static str>,
+        windows: Vec<Arc<Window>>,
+        overrides: Vec<Override>,
+    ) -> Settings {
+        Settings { base, from_file, windows, overrides }
     }
 
     pub fn overrides(&self) -> &[Override] {
         &self.overrides
     }
 
-    /// What holds now.
+    /// What holds while no window is open.
     pub fn effective(&self) -> ScalingThresholds {
         let mut thresholds = self.base;
         for change in &self.overrides {
@@ -32,14 +42,22 @@ impl Settings {
         thresholds
     }
 
-    /// The time between checks.
-    pub fn interval(&self) -> Duration {
-        Duration::from_secs_f64(self.effective().health_check_interval)
-    }
-
     /// Everything wrong with the whole; not empty when a new file and an old override do not fit together.
     pub fn problems(&self) -> Vec<ThresholdProblem> {
-        self.effective().problems()
+        self.problems_of(&self.effective())
+    }
+
+    fn problems_of(&self, whole: &ScalingThresholds) -> Vec<ThresholdProblem> {
+        let problems = whole.problems();
+        if !problems.is_empty() {
+            return problems;
+        }
+        let with = self.windows.iter().flat_map(|window| window.problems(whole).into_iter().map(move |p| (window, p)));
+        let told = |(window, p): (&Arc<Window>, ThresholdProblem)| {
+            let what = format!("{}, while window {} is open", p.what, window.name);
+            ThresholdProblem { what, ..p }
+        };
+        with.map(told).collect()
     }
 
     /// The settings with `changes` on top, checked as a whole.
@@ -74,7 +92,7 @@ impl Settings {
                 }
             }
         }
-        problems.extend(trial.problems().iter().map(in_words));
+        problems.extend(self.problems_of(&trial).iter().map(in_words));
         if problems.is_empty() { Ok(next) } else { Err(problems) }
     }
 
@@ -102,8 +120,13 @@ impl Settings {
     }
 
     /// The same overrides over another file.
-    pub fn rebased(&self, base: ScalingThresholds, from_file: Vec<&'static str>) -> Settings {
-        Settings { base, from_file, overrides: self.overrides.clone() }
+    pub fn rebased(
+        &self,
+        base: ScalingThresholds,
+        from_file: Vec<&'static str>,
+        windows: Vec<Arc<Window>>,
+    ) -> Settings {
+        Settings { base, from_file, windows, overrides: self.overrides.clone() }
     }
 
     /// Where each threshold comes from.
@@ -143,7 +166,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn settings() -> Settings {
-        Settings::new(ScalingThresholds::of(Profile::Default), vec!["max_nodes"], Vec::new())
+        Settings::new(ScalingThresholds::of(Profile::Default), vec!["max_nodes"], Vec::new(), Vec::new())
     }
 
     fn change(of: &Settings, name: &str, value: f64) -> Result<Settings, Vec<String>> {

@@ -20,6 +20,7 @@ use crate::observe::Window;
 use crate::operate::plan::{self, Deadlines, Planning};
 use crate::operate::runner::{Hands, Operator, Pace, Report};
 use crate::record::{Journal, JournalError};
+use crate::schedule::Standing;
 
 use super::overrides::Settings;
 use super::{Controller, Eyes, Parts, differences, picture, standing};
@@ -38,6 +39,7 @@ impl Controller {
         let settings = Settings::new(
             config.policy.thresholds,
             config.threshold_names_from_file.clone(),
+            config.schedules.clone(),
             load::<Vec<Override>>(journal.as_ref(), &config, "overrides").await?.unwrap_or_default(),
         );
         let problems = settings.problems();
@@ -60,7 +62,8 @@ impl Controller {
         let has_listed = Arc::new(AtomicBool::new(has_listed.unwrap_or_default()));
         let standing =
             standing::Picture { view: view.clone(), stop_file: stop_file.clone(), has_listed: has_listed.clone() };
-        let (operator, reports) = operator(&eyes, journal.clone(), standing, settings.interval());
+        let interval = Duration::from_secs_f64(settings.effective().health_check_interval);
+        let (operator, reports) = operator(&eyes, journal.clone(), standing, interval);
         let mut controller = Controller {
             view,
             recent: Arc::new(ArcSwap::from_pointee(VecDeque::new())),
@@ -77,6 +80,8 @@ impl Controller {
             desk,
             window: Window::default(),
             memory: memory.map(Memory::restarted).unwrap_or_default(),
+            windows: Standing::default(),
+            windows_told: BTreeMap::new(),
             maintenance: maintenance.unwrap_or_default(),
             experience: Experience::default(),
             machines: Vec::new(),
@@ -98,6 +103,7 @@ impl Controller {
         };
         controller.recall_census().await?;
         controller.recall_operations().await?;
+        controller.recall_windows().await?;
         controller.show();
         Ok(controller)
     }
@@ -268,6 +274,8 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         seen: None,
         thresholds: settings.effective(),
         sources: settings.sources(),
+        overridden: BTreeSet::new(),
+        windows: Vec::new(),
         conditions: Vec::new(),
         decision: None,
         guards: Vec::new(),

@@ -12,6 +12,7 @@ impl Controller {
     pub(super) fn show(&self) {
         let now = self.eyes.clock.now();
         let policy = self.policy();
+        let laid = self.overlay().sources.into_iter().map(|(name, source)| (name.to_string(), source));
         let world = self.world.as_ref();
         let inventory = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
         let trouble = picture::Trouble {
@@ -37,7 +38,9 @@ impl Controller {
             stop_file: (self.stop_file)(),
             seen: world.map(|w| Observation::clone(&w.seen)),
             thresholds: policy.thresholds,
-            sources: self.settings.sources(),
+            sources: self.settings.sources().into_iter().chain(laid).collect(),
+            overridden: self.overridden(),
+            windows: self.windows.views(),
             conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
             decision: self.decision.clone(),
             guards,

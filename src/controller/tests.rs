@@ -2,6 +2,7 @@
 
 mod alerts;
 mod orders;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -33,6 +33,7 @@ use triggers::{Heard, Look, Wish};
 pub use guards::cancellable_for;
 pub use memory::{Memory, cooldowns};
 pub use policy::Policy;
+pub use projection::lead_time;
 pub use triggers::alert::standings;
 pub use words::explain;
 

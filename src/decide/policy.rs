@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AlertAction, Profile, ScalingThresholds, Signal};
+use crate::model::{AlertAction, Profile, ScalingThresholds, Signal, WindowsNow};
 
 /// Everything a decision follows besides what is seen and remembered.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Policy {
     pub budget: Budget,
     /// What alerts of Alertmanager's may ask for, in the order of the file; names are unique.
     pub alerts: Vec<AlertRule>,
+    /// What scheduled windows ask for besides thresholds, which are with the others already.
+    pub windows: WindowsNow,
 }
 
 impl Policy {
@@ -40,6 +42,7 @@ impl Policy {
             manual_hold: Duration::from_secs(3600),
             budget: Budget::default(),
             alerts: Vec::new(),
+            windows: WindowsNow::default(),
         }
     }
 }

@@ -3,6 +3,14 @@
 use super::conditions::{Known, Lines, Side};
 use super::policy::{Policy, StepSize};
 
+/// Nodes to add where so many are missing.
+pub fn towards(policy: &Policy, missing: u32) -> u32 {
+    match policy.scale_up.step {
+        StepSize::One => 1,
+        StepSize::Proportional => missing.min(policy.scale_up.max_step.max(1)),
+    }
+}
+
 /// Nodes to add, at least one. Bounds are looked at elsewhere.
 ///
 /// Proportional: to `ceil(nodes × usage / target)`, target midway between low and high, for the usage that asks for

@@ -73,17 +73,20 @@ pub enum Trigger {
     Bounds,
     /// An alert of Alertmanager's that fires.
     Alert,
+    /// A scheduled window's floor, or its `desired_nodes`.
+    Schedule,
     /// A person.
     Manual,
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 6] = [
+    pub const ALL: [Trigger; 7] = [
         Trigger::Threshold,
         Trigger::Availability,
         Trigger::Capacity,
         Trigger::Bounds,
         Trigger::Alert,
+        Trigger::Schedule,
         Trigger::Manual,
     ];
 
@@ -94,6 +97,7 @@ impl Trigger {
             Trigger::Capacity => "capacity",
             Trigger::Bounds => "bounds",
             Trigger::Alert => "alert",
+            Trigger::Schedule => "schedule",
             Trigger::Manual => "manual",
         }
     }
@@ -111,6 +115,7 @@ pub enum Guard {
     Cooldown,
     Budget,
     TrafficLost,
+    WindowFreeze,
     Settling,
     BreakerOpen,
     BackingOff,
@@ -131,7 +136,7 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 25] = [
+    pub const ALL: [Guard; 26] = [
         Guard::Stopped,
         Guard::Observe,
         Guard::DirectionDisabled,
@@ -140,6 +145,7 @@ impl Guard {
         Guard::Cooldown,
         Guard::Budget,
         Guard::TrafficLost,
+        Guard::WindowFreeze,
         Guard::Settling,
         Guard::BreakerOpen,
         Guard::BackingOff,
@@ -169,6 +175,7 @@ impl Guard {
             Guard::Cooldown => "cooldown",
             Guard::Budget => "budget",
             Guard::TrafficLost => "traffic_lost",
+            Guard::WindowFreeze => "window_freeze",
             Guard::Settling => "settling",
             Guard::BreakerOpen => "breaker_open",
             Guard::BackingOff => "backing_off",

@@ -12,6 +12,7 @@ mod sample;
 mod thresholds;
 pub mod time;
 mod view;
+mod window;
 
 pub use alert::*;
 pub use decision::*;
@@ -25,3 +26,4 @@ pub use sample::*;
 pub use thresholds::*;
 pub use time::Timestamp;
 pub use view::*;
+pub use window::*;

@@ -1,13 +1,13 @@
 //! What the controller shows of a pool: one immutable picture per turn, read by the API and `/metrics`. Pure data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     AlertStanding, Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, Outlook,
-    PoolName, ScalingThresholds, Timestamp,
+    PoolName, ScalingThresholds, Timestamp, WindowView,
 };
 
 /// A pool as it stands after the last turn.
@@ -23,6 +23,10 @@ pub struct PoolView {
     pub thresholds: ScalingThresholds,
     /// Where each threshold that is not the profile's comes from, by its name.
     pub sources: BTreeMap<String, ThresholdSource>,
+    /// Thresholds that a person overrides, whether or not a window lies over them just now.
+    pub overridden: BTreeSet<String>,
+    /// Scheduled windows, in the order of the configuration.
+    pub windows: Vec<WindowView>,
     pub conditions: Vec<Condition>,
     /// The last decision; `None` before the first check.
     pub decision: Option<Decision>,
@@ -72,6 +76,7 @@ pub enum Source {
     Profile,
     File,
     Api,
+    Window,
 }
 
 /// The datastore's shards in three numbers; `None` where there is no datastore or it did not answer.

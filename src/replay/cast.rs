@@ -120,6 +120,8 @@ pub(super) struct Cast {
     pub interval: u64,
     /// The faults last this long.
     pub span: Duration,
+    /// Scheduled windows, as a configuration has them.
+    pub windows: String,
     /// In the order of time.
     pub turns: Vec<(Duration, Turn)>,
 }
@@ -139,13 +141,17 @@ impl Cast {
             max_nodes: (nodes as u32 + rng.u32(0..=3)).max(least),
         };
         let scale = if scale.data { scale } else { Scale { shards: 0, replicas: 1, ..scale } };
+        let chance = rng.clone().u64(..);
         let span = secs(rng, 900, 2100);
         let mut plot = Plot { turns: Vec::new(), span, rng, slots: 0 };
         plot.people();
         plot.of(profile);
         let mut turns = plot.turns;
         turns.sort_by_key(|(at, _)| *at);
+        // Of a chance of its own: stories are the same with and without.
+        let windows = windows(&mut Rng::with_seed(chance), &scale);
         Cast {
+            windows,
             scale,
             load: curve(rng, nodes as f64, span),
             interval: if rng.u32(0..4) == 0 { 15 } else { 30 },
@@ -153,6 +159,25 @@ impl Cast {
             turns,
         }
     }
+}
+
+/// In half of the stories none, else one or two that open several times.
+fn windows(rng: &mut Rng, scale: &Scale) -> String {
+    let count = [0, 0, 1, 2][rng.usize(0..4)];
+    let window = |n: u32| {
+        let period = [5, 10, 15, 30][rng.usize(0..4)];
+        let lasts = rng.u32(1..period);
+        let nodes = rng.u32(scale.min_nodes..=scale.max_nodes);
+        let asks = match rng.u32(0..5) {
+            0 => "freeze: down".into(),
+            1 => "freeze: all".into(),
+            2 => format!("min_nodes: {nodes}"),
+            _ => format!("desired_nodes: {nodes}"),
+        };
+        let ahead = rng.bool();
+        format!("{{name: w{n}, start: '*/{period} * * * *', duration: {lasts}m, ahead: {ahead}, {asks}}}")
+    };
+    (0..count).map(window).collect::<Vec<_>>().join(", ")
 }
 
 fn secs(rng: &mut Rng, least: u64, most: u64) -> Duration {

@@ -445,6 +445,9 @@ impl<'a> Stage<'a> {
         };
         let mut story =
             format!("seed {seed}, profile {}: {:?}, load {:?}\n", profile.as_str(), self.cast.scale, self.cast.load);
+        if !self.cast.windows.is_empty() {
+            let _ = writeln!(story, "windows: {}", self.cast.windows);
+        }
         for line in ledger {
             let mark = if line.is_call { "->" } else { "  " };
             let note = if line.note.is_empty() { String::new() } else { format!("  [{}]", line.note) };
@@ -471,8 +474,8 @@ fn configured(cast: &Cast) -> PoolConfig {
     let text = format!(
         "pools: [{{name: {POOL}, provider: {{type: process}}, datastore: {{type: vectornode}}, replace: {{after: 6m}}, \
          thresholds: {{min_nodes: {}, max_nodes: {}, health_check_interval: {}, scale_up_cooldown: 60, \
-         scale_down_cooldown: 120}}}}]",
-        cast.scale.min_nodes, cast.scale.max_nodes, cast.interval
+         scale_down_cooldown: 120}}, schedules: [{}]}}]",
+        cast.scale.min_nodes, cast.scale.max_nodes, cast.interval, cast.windows
     );
     let config = config::parse(&text, "the story", std::path::Path::new("/")).unwrap_or_else(|e| panic!("{e}"));
     config.pools.into_iter().next().expect("one pool")

@@ -49,7 +49,7 @@ pub fn status(view: &PoolView, now: Timestamp) -> Value {
         "last_operation": view.last_operation.as_ref().map(head),
         "cooldowns": view.cooldowns,
         "guards": view.guards,
-        "windows": [],
+        "windows": view.windows,
         "alerts": view.alerts,
         "desired_nodes": view.desired_nodes,
         "nodes_wanted": view.nodes_wanted,

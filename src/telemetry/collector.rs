@@ -11,7 +11,7 @@ use prometheus::proto::MetricFamily;
 use super::families::Family;
 use crate::model::{
     Guard, Kind, Mode, NodeSeen, NodeState, Observation, Operation, OperationState, PoolName, PoolView,
-    ScalingThresholds, Signal, Source, StepAction, UnexplainedKind,
+    ScalingThresholds, Signal, StepAction, UnexplainedKind,
 };
 
 /// The pools that are shown. Clones show the same pools.
@@ -46,6 +46,7 @@ impl Collector for PoolCollector {
         families.extend(pool_families(&views));
         families.extend(reason_families(&views));
         families.extend(operation_families(&views));
+        families.extend(super::windows::families(&views));
         families
     }
 }
@@ -62,7 +63,7 @@ fn base_unit(signal: &Signal, value: f64) -> f64 {
     if *signal == Signal::Latency { value / 1000.0 } else { value }
 }
 
-fn flag(holds: bool) -> f64 {
+pub(super) fn flag(holds: bool) -> f64 {
     if holds { 1.0 } else { 0.0 }
 }
 
@@ -267,8 +268,7 @@ fn reason_families(views: &[Arc<PoolView>]) -> Vec<MetricFamily> {
             mode.sample([one.as_str(), pool], flag(view.mode == one));
         }
         for name in ScalingThresholds::names() {
-            let overridden = view.sources.get(name).is_some_and(|s| s.source == Source::Api);
-            overrides.sample([name, pool], flag(overridden));
+            overrides.sample([name, pool], flag(view.overridden.contains(name)));
         }
         for entry in &view.alerts {
             alerts.sample([&entry.name, pool], flag(entry.firing > 0));

@@ -7,6 +7,7 @@ mod events;
 mod families;
 mod logging;
 mod process;
+mod windows;
 
 pub use events::Telemetry;
 pub use logging::{LogFormat, LogLevel, init};

@@ -126,6 +126,13 @@ fn gauges_show_the_picture_in_base_units_and_nothing_for_what_is_missing() {
             (r#"vecscale_guard_active{guard="cooldown",pool="default"}"#, Some("1")),
             (r#"vecscale_cooldown_remaining_seconds{direction="scale_up",pool="default"}"#, Some("212")),
             (r#"vecscale_override_active{name="max_nodes",pool="default"}"#, Some("1")),
+            (r#"vecscale_window_active{pool="default",window="office"}"#, Some("1")),
+            (r#"vecscale_window_active{pool="default",window="launch"}"#, Some("0")),
+            (
+                r#"vecscale_window_next_transition_timestamp_seconds{pool="default",window="office"}"#,
+                Some("1764003600"),
+            ),
+            (r#"vecscale_window_next_transition_timestamp_seconds{pool="default",window="launch"}"#, None),
             (r#"vecscale_nodes{pool="default",state="serving"}"#, Some("3")),
             (r#"vecscale_operation_running{kind="scale_up",pool="default",step="move"}"#, Some("1")),
             (r#"vecscale_operation_running{kind="scale_up",pool="default",step="create"}"#, Some("0")),

@@ -100,7 +100,7 @@ async fn a_running_controller_shows_an_alert_before_its_next_check_and_others_af
     let config = pool(ENTRIES);
     let parts = Parts { config: config.clone(), ..stage.parts() };
     let stop = CancellationToken::new();
-    let Running { handle, reloads, task } = start(parts, stop.clone()).await.expect("a start");
+    let Running { handle, reloads, task, minutes: _minutes } = start(parts, stop.clone()).await.expect("a start");
     let hear = async |name: &str| {
         let notification = told(name, stage.clock.now(), None);
         handle.alerts.hear(&notification, "api 127.0.0.1", stage.clock.now()).await.expect("a journal")

@@ -88,7 +88,7 @@ macro_rules! row {
 
 /// The table of guards: who is bound by which.
 #[rustfmt::skip]
-pub const TABLE: [Row; 25] = [
+pub const TABLE: [Row; 26] = [
     row!(Stopped,            ALL,     Blocks, Blocks, Passes, modes::stopped, "start autoscaling again, or remove the STOP file"),
     row!(Observe,            ALL,     Blocks, Blocks, Passes, modes::observe, "start autoscaling in mode active"),
     row!(DirectionDisabled,  &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
@@ -97,6 +97,7 @@ pub const TABLE: [Row; 25] = [
     row!(Cooldown,           &[ScaleUp, ScaleDown], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
     row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
+    row!(WindowFreeze,       &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::window_freeze, "the window closes, or do it by hand"),
     row!(Settling,           ALL,     Blocks, Passes, Passes, pace::settling, "the pool settles by itself"),
     row!(BreakerOpen,        CHANGES,   Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail, then reset the breaker; half an hour after the last failure one attempt is let through"),
     row!(BackingOff,         CHANGES,   Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),

@@ -1,9 +1,9 @@
 //! Guards of what people want: the mode, the STOP file, switched-off directions, the hold after a manual operation or for
-//! an alert. Pure.
+//! an alert, frozen windows. Pure.
 
 use super::{Case, Held};
 use crate::decide::triggers::alert;
-use crate::model::{Kind, Mode, Trigger};
+use crate::model::{Freeze, Kind, Mode, Trigger};
 use crate::units;
 
 pub fn stopped(case: &Case) -> Option<Held> {
@@ -46,4 +46,16 @@ pub fn manual_hold(case: &Case) -> Option<Held> {
 /// While such an alert fires, nothing is begun by itself; a dead node is replaced all the same.
 pub fn alert_hold(case: &Case) -> Option<Held> {
     Held::because(alert::holding(case.look)?)
+}
+
+/// Not removing nodes, or not changing anything, while a window is open.
+pub fn window_freeze(case: &Case) -> Option<Held> {
+    let frozen = case.look.policy.windows.freeze.as_ref()?;
+    let freeze = match (frozen.freeze, case.wish.kind) {
+        (Freeze::All, _) => "all",
+        (Freeze::Down, Kind::ScaleDown) => "down",
+        (Freeze::Down, _) => return None,
+    };
+    let detail = format!("window {} is open (freeze: {freeze})", frozen.window);
+    Some(Held { detail, until: frozen.until })
 }

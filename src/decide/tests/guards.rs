@@ -45,6 +45,10 @@ fn lines() -> Vec<Line> {
         line(TrafficLost, "        -       B     -        -        -        -     -", |w| {
             w.fresh(Signal::Throughput, 0.0);
         }),
+        line(WindowFreeze, "       B       B     -        -        -        -     -", |w| {
+            let frozen = Frozen { freeze: Freeze::All, window: "launch".into(), until: None };
+            w.policy.windows.freeze = Some(frozen);
+        }),
         line(Settling, "           B       B     -        -        -        -     -", |w| w.memory.recent.checks = 0),
         line(BreakerOpen, "        B       B     B        B        -        B     B", |w| {
             w.memory.operation_blocked(w.seen.at);

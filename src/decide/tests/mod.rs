@@ -10,6 +10,7 @@ mod properties;
 mod reaping;
 mod replacing;
 mod up;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::threshold::{above_a_line, must_hold};
-use super::{Heard, Look, Wish};
+use super::{Heard, Look, Wish, schedule};
 use crate::decide::memory::Memory;
 use crate::decide::policy::{AlertRule, Policy};
 use crate::decide::{victim, words};
@@ -88,6 +88,10 @@ pub fn vote_down<'a>(look: &Look<'a>) -> Heard<'a> {
     let above = above_a_line(look);
     if !above.is_empty() {
         notes.push(format!("{}, but {}", because.join("; "), above.join(", ")));
+        return Heard { wish: None, notes };
+    }
+    if let Some(keeps) = schedule::keeps(look) {
+        notes.push(format!("{}, but {keeps}", because.join("; ")));
         return Heard { wish: None, notes };
     }
     let victim = victim::choose(look.now, look.roster, None);

@@ -1,7 +1,7 @@
 //! Trigger `bounds`: fewer placeable nodes than `min_nodes`, at once. Pure.
 
 use super::{Heard, Look, Wish};
-use crate::decide::policy::StepSize;
+use crate::decide::size;
 use crate::model::{Kind, Trigger};
 use crate::units;
 
@@ -11,9 +11,6 @@ pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
         return Heard::default();
     }
     let because = format!("{} placeable, min_nodes is {least}", units::count(placeable, "node"));
-    let nodes = match look.policy.scale_up.step {
-        StepSize::One => 1,
-        StepSize::Proportional => (least - placeable).min(look.policy.scale_up.max_step.max(1)),
-    };
+    let nodes = size::towards(look.policy, least - placeable);
     Heard::wish(Wish { nodes, ..Wish::new(Kind::ScaleUp, Trigger::Bounds, vec![because]) })
 }

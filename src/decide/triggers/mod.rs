@@ -5,6 +5,7 @@ pub mod availability;
 pub mod bounds;
 pub mod capacity;
 pub mod manual;
+pub mod schedule;
 pub mod threshold;
 
 use super::conditions::Known;
@@ -65,14 +66,20 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// The first trigger that wants more nodes gives the wish its name; the reasons of all are told.
+/// What wants more nodes.
 pub fn scale_up<'a>(look: &Look<'a>) -> Heard<'a> {
-    joined([bounds::vote(look), threshold::vote_up(look), capacity::vote(look), alert::vote_up(look)])
+    together([
+        schedule::vote_up(look),
+        bounds::vote(look),
+        threshold::vote_up(look),
+        capacity::vote(look),
+        alert::vote_up(look),
+    ])
 }
 
-/// The same for one node fewer; never against an alert that is for more.
+/// What wants fewer; never against an alert that is for more.
 pub fn scale_down<'a>(look: &Look<'a>) -> Heard<'a> {
-    let mut heard = joined([threshold::vote_down(look), alert::vote_down(look)]);
+    let mut heard = together([threshold::vote_down(look), alert::vote_down(look), schedule::vote_down(look)]);
     if let (Some(wish), Some(against)) = (&heard.wish, alert::against_shrinking(look)) {
         heard.notes.push(format!("{}; but {against}", wish.because.join("; ")));
         heard.wish = None;
@@ -80,7 +87,8 @@ pub fn scale_down<'a>(look: &Look<'a>) -> Heard<'a> {
     heard
 }
 
-fn joined<'a, const N: usize>(votes: [Heard<'a>; N]) -> Heard<'a> {
+/// The first trigger that wants the change gives the wish its name; the reasons of all are told.
+fn together<'a, const N: usize>(votes: [Heard<'a>; N]) -> Heard<'a> {
     let mut all = Heard::default();
     for heard in votes {
         all.notes.extend(heard.notes);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Heard, Look, Wish, told};
+use super::{Heard, Look, Wish, schedule, told};
 use crate::decide::conditions::{self, Known, Side, is_above, reading};
 use crate::decide::projection;
 use crate::decide::{size, victim, words};
@@ -33,6 +33,9 @@ pub fn vote_down<'a>(look: &Look<'a>) -> Heard<'a> {
     let above = above_a_line(look);
     if !above.is_empty() {
         return Heard::note(format!("{} low conditions hold, but {}", low.len(), above.join(", ")));
+    }
+    if let Some(keeps) = schedule::keeps(look) {
+        return Heard::note(format!("{} low conditions hold, but {keeps}", low.len()));
     }
     let victim = victim::choose(look.now, look.roster, None);
     let held = look.now.seen.at.since(held_since(&low, required));
