@@ -227,13 +227,14 @@ impl State {
         }
     }
 
-    /// Registered machines and creations in flight, this one included; the lost, and the dead node that this one stands in
-    /// for, do not count.
+    /// Registered machines and creations of this operation in flight, this one included; the lost, and the dead node that
+    /// this one stands in for, do not count. Nor does a creation that an earlier operation took back before it came
+    /// through: nobody can know of it until it does, and then it is told as an orphan.
     fn stays_below_most(&mut self, id: &NodeId, open: Option<&Operation>) {
         let replaced = open.and_then(|o| o.replaces.as_ref());
         let counts = |other: &&NodeId| *other != id && Some(*other) != replaced && !self.laws.lost.contains(*other);
         let coming = self.due.iter().filter_map(|due| match &due.deed {
-            Deed::Create(new) => Some(&new.id),
+            Deed::Create(new) if open.is_some_and(|o| o.nodes.contains(&new.id)) => Some(&new.id),
             _ => None,
         });
         let all: BTreeSet<&NodeId> = self.machines.keys().chain(coming).filter(counts).collect();

@@ -177,6 +177,11 @@ impl Run {
                 return Ok(answer);
             }
             self.rest(self.pace.probe).await?;
+            // A shard may have arrived meanwhile, and nothing but this question keeps it: there is no proof to go by here.
+            let unjoins = matches!(self.operation.steps[i].action, StepAction::Unjoin { .. });
+            if unjoins && let Err(no) = self.may_act(i).await? {
+                return Ok(Effect::Unknown(no));
+            }
         }
     }
 
@@ -382,7 +387,7 @@ impl Run {
                 Ok(Ok(()))
             }
             // A move that was cancelled may have come through late, between two attempts too.
-            StepAction::Unjoin { .. } => Ok(self.must_stay(i).await?.map_or(Ok(()), Err)),
+            StepAction::Unjoin { .. } => Ok(self.must_stay(i).await?.and_then(|stays| stays.map_or(Ok(()), Err))),
             StepAction::Destroy { node } if holds_data => {
                 let member = self.read(|run| run.is_member(&node)).await?;
                 Ok(match member {

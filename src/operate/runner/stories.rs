@@ -342,11 +342,11 @@ async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
 #[tokio::test(start_paused = true)]
 async fn a_move_that_comes_through_while_the_node_is_taken_out_lets_it_stay() {
     let mut stayed = 0;
-    for delay in 6..=20 {
+    for (unjoin, delay) in (6..=20).flat_map(|delay| [(Fault::Lose, delay), (Fault::InProgress, delay)]) {
         let mut story = Story::new();
         story.world.fault("move", &[Fault::Refuse, Fault::Late(Duration::from_secs(delay)), Fault::Lose]);
         story.world.fault("cancel", &[Fault::Refuse]);
-        story.world.fault("unjoin", &[Fault::Lose]);
+        story.world.fault("unjoin", &[unjoin]);
         story.begin(up()).await;
         let ended = story.end().await;
         story.world.check().unwrap_or_else(|broken| panic!("{delay} s: {broken}\n{:#?}", story.world.ledger()));

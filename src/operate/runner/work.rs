@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::effects::Found;
 use super::{Hands, Pace, Report, Row, Standing};
-use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent};
+use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
 use crate::operate::drivers::Unanswered;
 use crate::operate::plan;
 use crate::operate::proof::{self, Baseline, NotProven, ProofOfCopies, ProofOfEmpty};
@@ -156,15 +156,18 @@ impl Run {
             };
             return self.finish(ended, self.operation.detail.clone()).await;
         };
-        if let Some(why) = self.must_stay(i).await? {
-            return self.keep(&why).await;
+        match self.must_stay(i).await? {
+            Ok(Some(why)) => return self.keep(&why).await,
+            Err(why) if self.operation.steps[i].state == StepState::Waiting => return self.keep(&why).await,
+            // Asked for before: what came of that may not be told as a node that stays.
+            Ok(None) | Err(_) => {}
         }
         let (name, outcome) = (self.named(i), self.step(i).await?);
         match outcome {
             Outcome::Done(output) => self.end_step(i, StepEvent::Succeeded, output, None).await,
             Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
             Outcome::Failed(why) | Outcome::Blocked(why) => {
-                if let Some(why) = self.must_stay(i).await? {
+                if let Ok(Some(why)) = self.must_stay(i).await? {
                     return self.keep(&why).await;
                 }
                 match self.joined_again(i).await? {
@@ -198,24 +201,24 @@ impl Run {
         Ok(seen.is_ok_and(|seen| seen.member(&node).is_some()).then_some(node))
     }
 
-    /// Whether a new node is to stay after all, because it holds a shard, or nobody can say that it does not.
-    pub(super) async fn must_stay(&mut self, i: usize) -> Result<Option<String>, Halt> {
+    /// Why a new node is to stay after all, if it holds a shard; an error when nobody can say.
+    pub(super) async fn must_stay(&mut self, i: usize) -> Result<Result<Option<String>, String>, Halt> {
         let node = match &self.operation.steps[i].action {
             StepAction::Unjoin { node } | StepAction::Destroy { node } => node.clone(),
-            _ => return Ok(None),
+            _ => return Ok(Ok(None)),
         };
         let adds = matches!(self.operation.kind, Kind::ScaleUp | Kind::Replace | Kind::Adopt);
         if !self.hands.datastore.holds_data() || !adds {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         let seen = self.read(|run| async { run.hands.datastore.inventory(None).await }).await?;
         Ok(match seen {
-            Err(why) => Some(format!("{node} stays, since nobody can say that it holds nothing ({why})")),
-            Ok(seen) => match seen.on(&node).next() {
+            Err(why) => Err(format!("{node} stays, since nobody can say that it holds nothing ({why})")),
+            Ok(seen) => Ok(match seen.on(&node).next() {
                 Some(replica) => Some(format!("{node} stays: it holds {}", replica.shard)),
                 None if seen.nodes_in_transfer().contains(&node) => Some(format!("{node} stays: it receives a shard")),
                 None => None,
-            },
+            }),
         })
     }
 
