@@ -111,9 +111,6 @@ pub fn parse(text: &str, name: &str, base_dir: &Path) -> Result<Config, ConfigEr
     }
 }
 
-/// Parts of the documentation that come with later versions.
-const LATER: [&str; 1] = ["schedules"];
-
 /// `None` only together with a problem.
 fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
     let mut mode = Mode::Observe;
@@ -123,7 +120,8 @@ fn whole(root: &Section<'_>, base_dir: &Path) -> Option<Config> {
     let access = access::read(&root.section("web"), base_dir);
 
     let pools = root.required("pools", root.list("pools"), "one pool is enough: `pools: [{name: default}]`");
-    root.note_unknown(&LATER, &[("alerts", "they stand under each of the `pools`")]);
+    let of_pools = "they stand under each of the `pools`";
+    root.note_unknown(&[], &[("alerts", of_pools), ("schedules", of_pools)]);
     let pools = pools?;
     if pools.is_empty() {
         root.problem("pools", "is empty", "one pool is enough: `pools: [{name: default}]`");

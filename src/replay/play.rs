@@ -382,7 +382,8 @@ impl<'a> Stage<'a> {
         self.journal.open_operation(&POOL.into()).await.ok().flatten()
     }
 
-    /// Nothing is left lying about that nobody knows of.
+    /// Nothing is left lying about that nobody knows of. Of a cluster that is silent for good nobody can say who its members
+    /// are: the picture has no shards then, and a person is asked.
     async fn last_accounts(&self) {
         let Some(view) = self.view() else { return };
         let told = |id: &NodeId, kind| view.unexplained.iter().any(|u| u.node == *id && u.kind == kind);
@@ -390,7 +391,8 @@ impl<'a> Stage<'a> {
             let state = self.world.state();
             let orphan = state.machines.keys().find(|id| {
                 let is_member = !state.scale.data || state.members.contains_key(*id);
-                !is_member && !state.laws.lost.contains(*id) && !told(id, UnexplainedKind::OrphanInstance)
+                let silent = state.scale.data && view.store.replicas_missing.is_none() && !view.needs_human.is_empty();
+                !is_member && !silent && !state.laws.lost.contains(*id) && !told(id, UnexplainedKind::OrphanInstance)
             });
             let cordoned = state
                 .members
