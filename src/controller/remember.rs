@@ -273,6 +273,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         stop_file: false,
         seen: None,
         thresholds: settings.effective(),
+        usual_thresholds: settings.effective(),
         sources: settings.sources(),
         overridden: BTreeSet::new(),
         windows: Vec::new(),

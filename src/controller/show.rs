@@ -38,6 +38,7 @@ impl Controller {
             stop_file: (self.stop_file)(),
             seen: world.map(|w| Observation::clone(&w.seen)),
             thresholds: policy.thresholds,
+            usual_thresholds: self.settings.effective(),
             sources: self.settings.sources().into_iter().chain(laid).collect(),
             overridden: self.overridden(),
             windows: self.windows.views(),

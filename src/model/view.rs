@@ -21,6 +21,8 @@ pub struct PoolView {
     /// `None` before the first check.
     pub seen: Option<Observation>,
     pub thresholds: ScalingThresholds,
+    /// The same without the windows that lie over them just now.
+    pub usual_thresholds: ScalingThresholds,
     /// Where each threshold that is not the profile's comes from, by its name.
     pub sources: BTreeMap<String, ThresholdSource>,
     /// Thresholds that a person overrides, whether or not a window lies over them just now.

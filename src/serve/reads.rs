@@ -188,7 +188,7 @@ impl Server {
             operations: &operations,
             decisions: &decisions,
             rollups: &rollups,
-            thresholds: &view.thresholds,
+            thresholds: &view.usual_thresholds,
             conditions: &view.conditions,
         };
         Ok(json_answer(StatusCode::OK, &analytics::analytics(&facts)))

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::Unanswered;
 use super::written::plain_address;
@@ -27,9 +29,15 @@ struct Group {
 /// All nodes of all files that match, by id. The last part of a pattern may hold one `*`.
 ///
 /// # Errors
-/// When no file is there, one cannot be read, or two entries contradict each other.
-pub async fn read(patterns: Vec<PathBuf>) -> Result<Vec<Machine>, Unanswered> {
-    let reading = tokio::task::spawn_blocking(move || read_now(&patterns));
+/// When no file is there, one cannot be read, two entries contradict each other, or the reading before has not ended.
+pub async fn read(patterns: Vec<PathBuf>, one_at_a_time: &Arc<Mutex<()>>) -> Result<Vec<Machine>, Unanswered> {
+    // A file system that hangs would otherwise take one more thread at each look, until the journal has none left.
+    let turn = one_at_a_time.clone().try_lock_owned();
+    let turn = turn.map_err(|_| Unanswered("file_sd: the files are still being read since the look before".into()))?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let _turn = turn; // kept to the end of the reading, even if nobody waits for it any more
+        read_now(&patterns)
+    });
     let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
     read.map_err(|why| Unanswered(format!("file_sd: {why}")))
 }
@@ -63,6 +71,9 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn one_file(file: &Path) -> Result<Vec<Machine>, String> {
+    if !std::fs::metadata(file).map_err(|error| error.to_string())?.is_file() {
+        return Err("it is no regular file".into());
+    }
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
     opened.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
@@ -200,7 +211,7 @@ mod tests {
         let file = |name: &str| folder.path().join(name);
         let patterns = vec![file("*.json"), file("more.yml")];
         let ids = async || {
-            let read = read(patterns.clone()).await.map_err(|error| error.to_string());
+            let read = read(patterns.clone(), &Arc::default()).await.map_err(|error| error.to_string());
             read.map(|all| all.iter().map(|m| m.id.to_string()).collect::<Vec<_>>().join(" "))
         };
         let fails = async |says: &str| {
@@ -221,7 +232,13 @@ mod tests {
         assert_eq!(ids().await.as_deref(), Ok("c-1"));
         std::fs::remove_file(file("a.json")).expect("it was there");
         assert_eq!(ids().await.as_deref(), Ok("c-1"));
-        let nothing = read(vec![file("*.yaml")]).await.expect_err("no file").to_string();
+        std::fs::create_dir(file("d.json")).expect("a folder");
+        fails("d.json: it is no regular file").await;
+        let hangs: Arc<Mutex<()>> = Arc::default();
+        let _turn = hangs.clone().try_lock_owned().expect("its turn");
+        let waits = read(patterns.clone(), &hangs).await.expect_err("one at a time").to_string();
+        assert!(waits.contains("still being read"), "{waits}");
+        let nothing = read(vec![file("*.yaml")], &Arc::default()).await.expect_err("no file").to_string();
         assert!(nothing.starts_with("file_sd: no file matches /"), "{nothing}");
     }
 }

@@ -121,13 +121,14 @@ impl Datastore for NoDatastore {
 pub struct NoProvider {
     machines: Vec<Machine>,
     files: Vec<PathBuf>,
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl NoProvider {
     /// `files` are patterns of [`file_sd`], read anew for each list.
     pub fn new(mut machines: Vec<Machine>, files: Vec<PathBuf>) -> NoProvider {
         machines.sort_by(|a, b| a.id.cmp(&b.id));
-        NoProvider { machines, files }
+        NoProvider { machines, files, reading: Arc::default() }
     }
 }
 
@@ -137,7 +138,7 @@ impl Provider for NoProvider {
         if self.files.is_empty() {
             return Ok(self.machines.clone());
         }
-        let mut all = file_sd::read(self.files.clone()).await?;
+        let mut all = file_sd::read(self.files.clone(), &self.reading).await?;
         all.extend(self.machines.iter().cloned());
         file_sd::without_doubles(all).map_err(|why| Unanswered(format!("nodes: {why}")))
     }

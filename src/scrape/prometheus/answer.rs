@@ -45,6 +45,9 @@ struct Envelope {
     warnings: Vec<String>,
     #[serde(default)]
     infos: Vec<String>,
+    /// How VictoriaMetrics says that a store did not answer.
+    #[serde(default)]
+    is_partial: bool,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +73,7 @@ type Point = (f64, String);
 /// nothing is proven by such a number, so it counts as none.
 ///
 /// # Errors
-/// [`Gap::Query`] when it is an error, no answer of the API, has warnings, or has another kind of result.
+/// [`Gap::Query`] when it is an error, no answer of the API, has warnings or is partial, or has another kind of result.
 pub fn read(status: StatusCode, body: &[u8]) -> Result<Reply, Gap> {
     let envelope: Envelope = serde_json::from_slice(body)
         .map_err(|error| Gap::Query(format!("HTTP {status}, unreadable: {}", shown(&error.to_string()))))?;
@@ -80,6 +83,9 @@ pub fn read(status: StatusCode, body: &[u8]) -> Result<Reply, Gap> {
     let data = envelope.data.filter(|_| status.is_success()).ok_or_else(|| Gap::Query(format!("HTTP {status}")))?;
     if !envelope.warnings.is_empty() {
         return Err(Gap::Query(shown(&format!("warning: {}", envelope.warnings.join("; ")))));
+    }
+    if envelope.is_partial {
+        return Err(Gap::Query("the answer is partial".into()));
     }
     let samples = samples(data)?;
     Ok(Reply { samples, infos: envelope.infos.iter().map(|info| shown(info)).collect() })

@@ -103,6 +103,14 @@ fn invented_answers_for_the_whole_pool() {
             Signal::Cpu,
             Err("Prometheus: warning: remote read failed; no   answer"),
         ),
+        (
+            "a part, said otherwise",
+            ok,
+            with(r#""isPartial": true"#),
+            Signal::Cpu,
+            Err("Prometheus: the answer is partial"),
+        ),
+        ("the whole, said so", ok, with(r#""isPartial": false"#), Signal::Cpu, Ok(0.5)),
         ("a histogram", ok, histogram.into(), Signal::Latency, Err("Prometheus: a histogram is no number")),
         ("a string", ok, text.into(), Signal::Cpu, Err("Prometheus: the result is a string")),
         (
