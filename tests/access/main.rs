@@ -31,6 +31,7 @@ pools:
     datastore: {type: none}
     nodes: {static: [{id: n1, address: 'http://127.0.0.1:1'}]}
     scrape: {preset: none}
+    alerts: [{name: database, matchers: ['alertname=~\"Vector.*\"'], action: none}]
 web:
   tokens:
     - {name: dashboard, role: read, token_file: tokens/read}
