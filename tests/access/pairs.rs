@@ -268,8 +268,11 @@ async fn ten_thousand_requests_of_those_who_may_not_change_nothing() {
         notify(n, webhook().bearer_auth(token)).await;
     }
     notify(3, webhook().basic_auth("alerts", Some(PASSWORD))).await;
-    let after = state(&client, &world.url).await;
-    assert_eq!(after["alerts"][0]["firing"], 4, "{after}");
+    let shown = async |w: &common::World| {
+        let now = state(&client, &w.url).await;
+        (now["alerts"][0]["firing"] == 4).then_some(now)
+    };
+    let after = world.until("four alerts are shown", std::time::Duration::from_secs(30), shown).await;
     assert_eq!((&after["mode"], &after["thresholds"]["max_nodes"]), (&json!("active"), &json!(17)), "{after}");
     let history = after["history"].to_string();
     for who in ["token:oncall", "token:deploy", "token:alertmanager", "user:boss", "user:alerts"] {
