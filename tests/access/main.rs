@@ -8,7 +8,6 @@ mod neighbours;
 mod pairs;
 mod renewal;
 
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::{World, http};
@@ -127,15 +126,5 @@ impl Pair {
     pub fn write_to(&self, world: &World) {
         std::fs::write(world.path("cert.pem"), &self.certificate).expect("the certificate");
         std::fs::write(world.path("key.pem"), &self.key).expect("the key");
-    }
-}
-
-/// A program of another kind beside vecscale; ends with the test.
-pub struct Neighbour(pub Child);
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -6,6 +6,8 @@ pub mod database;
 pub mod double;
 pub mod machines;
 pub mod platform;
+pub mod searches;
+pub mod servers;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,17 +2,16 @@
 //! sent as Grafana would send it, and must have data. What queries and rules name must be on the program's own page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use vecscale::node::client::Client;
 
 use crate::board::{Query, boards, text};
-use crate::common::{COLLECTION, Vectors, World, addresses, http, vector_of};
+use crate::common::searches::Searches;
+use crate::common::servers::Server;
+use crate::common::{Vectors, World, http};
 use crate::promql;
-use crate::server::Prometheus;
+use crate::server;
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -45,20 +44,6 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
-/// Some eighty searches a second until told to stop: enough to judge latency and errors by.
-async fn searches(world: &World, stop: &Arc<AtomicBool>) {
-    let client = Arc::new(Client::new(addresses(world).await));
-    for _ in 0..8 {
-        let (client, stop) = (client.clone(), stop.clone());
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let _ = client.search(COLLECTION, &vector_of(fastrand::u64(..)), 5).await; // a node may just be leaving
-                tokio::time::sleep(Duration::from_millis(80)).await;
-            }
-        });
-    }
-}
-
 async fn settled(world: &World, nodes: u64) {
     let what = format!("{nodes} healthy nodes, all signals, no operation");
     let there = async |w: &World| {
@@ -85,10 +70,10 @@ async fn notify(world: &World) {
 
 /// Up because a person raised the minimum, held back from going further up, and down again. Gives the page as it was while
 /// an operation ran: some series are there only then.
-async fn story(world: &World, prometheus: &Prometheus, stop: &Arc<AtomicBool>) -> String {
+async fn story(world: &World, prometheus: &Server) -> String {
     settled(world, 3).await;
     Vectors::fill(world, 600).await;
-    searches(world, stop).await;
+    let searches = Searches::start(world, Duration::from_millis(80)).await; // enough to judge latency and errors by
     world
         .until("searches enough to judge by", WAIT, async |w: &World| {
             let metrics = w.status().await["metrics"].clone();
@@ -125,7 +110,7 @@ async fn story(world: &World, prometheus: &Prometheus, stop: &Arc<AtomicBool>) -
     settled(world, 3).await;
     let over = r#"vecscale_operations_total{kind="scale_down", outcome="succeeded"} == 1"#;
     prometheus.until("the end of the scale-down is scraped", over).await;
-    stop.store(true, Ordering::Relaxed);
+    drop(searches);
     busy
 }
 
@@ -134,9 +119,8 @@ async fn every_query_has_data_from_a_real_prometheus() {
     let began = now();
     let mut world = World::new(CONFIG);
     world.start().await;
-    let prometheus = Prometheus::start(world.url.trim_start_matches("http://")).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let busy = story(&world, &prometheus, &stop).await;
+    let prometheus = server::prometheus(world.dir.path(), world.url.trim_start_matches("http://")).await;
+    let busy = story(&world, &prometheus).await;
     let seen = (began.floor(), now().ceil());
     let calm = world.try_get("/metrics").await.expect("the page");
 
@@ -150,7 +134,7 @@ async fn every_query_has_data_from_a_real_prometheus() {
 }
 
 /// Sends every query as Grafana would: with what the variables offer, and windows of a second's scrapes.
-async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
+async fn have_data(prometheus: &Server, seen: (f64, f64)) -> Vec<String> {
     let mut wrong = Vec::new();
     for board in boards() {
         let mut values: Vec<(String, String)> = Vec::new();
@@ -165,7 +149,7 @@ async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
         }
         for Query { place, expr } in board.queries() {
             let sent = substituted(&expr, &values, seen);
-            match prometheus.range(&sent, seen).await {
+            match server::range(prometheus, &sent, seen).await {
                 Err(why) => wrong.push(format!("{place}: {why}\n    {sent}")),
                 Ok(series) => {
                     let all: Vec<f64> = series.into_iter().flatten().collect();
@@ -183,10 +167,10 @@ async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
 }
 
 /// The values of a query of the form `label_values(selector, label)`.
-async fn offered(prometheus: &Prometheus, query: &str) -> Vec<String> {
+async fn offered(prometheus: &Server, query: &str) -> Vec<String> {
     let inside = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
     let Some((selector, label)) = inside.and_then(|inside| inside.rsplit_once(", ")) else { return Vec::new() };
-    prometheus.label_values(selector, label).await
+    server::label_values(prometheus, selector, label).await
 }
 
 /// Grafana's own variables as it sets them for a second's steps over a source that is scraped once a second.
@@ -197,8 +181,8 @@ fn substituted(expr: &str, values: &[(String, String)], (start, end): (f64, f64)
     own.chain(values.iter().cloned()).fold(expr.to_string(), |e, (name, value)| e.replace(&format!("${name}"), &value))
 }
 
-async fn rules_are_well(prometheus: &Prometheus) -> Vec<String> {
-    let rules = prometheus.rules().await;
+async fn rules_are_well(prometheus: &Server) -> Vec<String> {
+    let rules = server::rules(prometheus).await;
     assert!(rules.len() > 20, "{} rules", rules.len());
     let ill = rules.iter().filter(|rule| rule["health"] != "ok");
     ill.map(|rule| format!("rule {}: {} {}", rule["name"], rule["health"], rule["lastError"])).collect()
