@@ -4,70 +4,27 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{COLLECTION, Vectors, World, addresses, free_port, http, vector_of};
+use common::searches::Searches;
+use common::servers::Server;
+use common::{Vectors, World, free_port};
 use serde_json::{Value, json};
-use vecscale::node::client::Client;
 
 const WAIT: Duration = Duration::from_secs(120);
 
-/// A real Prometheus on a port of its own; gone when dropped.
-struct Prometheus {
-    child: Option<Child>,
-    port: u16,
-}
-
-impl Prometheus {
-    /// `prometheus.yml` lies in `dir`; `arguments` are further ones.
-    fn start(dir: &Path, port: u16, arguments: &[String]) -> Prometheus {
-        let log = fs::File::create(dir.join("prometheus.log")).expect("the log file");
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--log.level=warn")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("prometheus is needed: it comes with Debian's package of that name");
-        Prometheus { child: Some(child), port }
-    }
-
-    /// The targets that it scrapes with success: node, pool and address, ordered.
-    async fn up(&self) -> Vec<String> {
-        let url = format!("http://127.0.0.1:{}/api/v1/targets?state=active", self.port);
-        let Ok(answer) = http().get(url).send().await else { return Vec::new() };
-        let told: Value = answer.json().await.unwrap_or_default();
-        let targets = told["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
-        let up = targets.iter().filter(|target| target["health"] == "up");
-        let shown = up.map(|target| {
-            let label = |name: &str| target["labels"][name].as_str().unwrap_or("?").to_string();
-            format!("{} {} {}", label("node"), label("pool"), label("instance"))
-        });
-        let mut shown: Vec<String> = shown.collect();
-        shown.sort();
-        shown
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// The targets that Prometheus scrapes with success: node, pool and address, ordered.
+async fn up(prometheus: &Server) -> Vec<String> {
+    let told = prometheus.ask("/api/v1/targets", &[("state", "active".into())]).await.unwrap_or_default();
+    let targets = told["activeTargets"].as_array().cloned().unwrap_or_default();
+    let up = targets.iter().filter(|target| target["health"] == "up");
+    let shown = up.map(|target| {
+        let label = |name: &str| target["labels"][name].as_str().unwrap_or("?").to_string();
+        format!("{} {} {}", label("node"), label("pool"), label("instance"))
+    });
+    let mut shown: Vec<String> = shown.collect();
+    shown.sort();
+    shown
 }
 
 /// Every signal is a query; lines are low, so that any machine crosses them. One query is wrong on purpose.
@@ -117,25 +74,11 @@ fn reading<'a>(status: &'a Value, signal: &str) -> &'a Value {
     &status["metrics"]["readings"][signal]
 }
 
-/// Searches as fast as it can until it is stopped.
-fn searchers(nodes: Vec<String>, stop: &Arc<AtomicBool>) {
-    let client = Arc::new(Client::new(nodes));
-    for _ in 0..8 {
-        let (client, stop) = (client.clone(), stop.clone());
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let _ = client.search(COLLECTION, &vector_of(fastrand::u64(..)), 5).await; // one may fail while a node joins
-            }
-        });
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
     let port = free_port();
     let mut world = World::new(&config(port));
     world.start().await;
-    fs::write(world.path("prometheus.yml"), scrape_config(&world.url)).expect("the configuration of Prometheus");
 
     // No Prometheus yet: nothing is known, nothing is done, and the status says why.
     let blind = async |w: &World| {
@@ -154,7 +97,7 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
         "{status:#}"
     );
 
-    let mut prometheus = Prometheus::start(world.dir.path(), port, &[]);
+    let prometheus = Server::prometheus_at(port, world.dir.path(), &scrape_config(&world.url), &[]).await;
     Vectors::fill(&world, 2000).await;
     let known = async |w: &World| {
         let status = w.status().await;
@@ -176,10 +119,9 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
             format!("{} default {address}", n["id"].as_str().expect("an id"))
         })
         .collect();
-    assert_eq!(prometheus.up().await, expected, "what http_sd gave");
+    assert_eq!(up(&prometheus).await, expected, "what http_sd gave");
 
-    let stop = Arc::new(AtomicBool::new(false));
-    searchers(addresses(&world).await, &stop);
+    let searches = Searches::start(&world, Duration::ZERO).await;
     let grown = async |w: &World| {
         let status = w.status().await;
         let all = status["metrics"]["healthy_nodes"] == 4 && status["operation"].is_null();
@@ -193,7 +135,7 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
     );
     let because = last["because"].to_string();
     assert!(because.contains("cpu_high"), "{because}");
-    assert_eq!(prometheus.up().await.len(), 4);
+    assert_eq!(up(&prometheus).await.len(), 4);
     world
         .until("latency in milliseconds", WAIT, async |w: &World| {
             let latency = reading(&w.status().await, "search_latency")["value"].as_f64()?;
@@ -202,7 +144,7 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
         .await;
 
     // The server is gone: nothing is known any more, and the nodes are as well as they were.
-    prometheus.stop();
+    drop(prometheus);
     let gone = async |w: &World| {
         let status = w.status().await;
         (reading(&status, "cpu_usage")["state"] == "missing").then_some(status)
@@ -215,7 +157,7 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
         assert!(status["operation"].is_null(), "{status:#}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    stop.store(true, Ordering::Relaxed);
+    drop(searches);
     let page = world.try_get("/metrics").await.expect("a page");
     assert!(page.contains("vecscale_signal_fresh{pool=\"default\",signal=\"cpu_usage\"} 0"), "{page}");
     assert!(!page.contains("\nvecscale_cpu_usage_ratio{"), "a signal that is missing has no sample");
@@ -237,11 +179,11 @@ async fn a_server_that_wants_a_password_over_tls_gets_it() {
         "tls_server_config: {{cert_file: {certificates}/localhost.pem, key_file: {certificates}/localhost.key}}\n\
          basic_auth_users: {{me: $2b$05$abcdefghijklmnopqrstuuZFBUbfXoM8LFiPx8LYlO/sXZB/Cwk3K}}\n"
     );
-    for (name, text) in [("web.yml", web.as_str()), ("prometheus.yml", ""), ("password", "wrong\n")] {
+    for (name, text) in [("web.yml", web.as_str()), ("password", "wrong\n")] {
         fs::write(world.path(name), text).expect("a file");
     }
     let arguments = [format!("--web.config.file={}", world.path("web.yml").display())];
-    let _prometheus = Prometheus::start(world.dir.path(), port, &arguments);
+    let _prometheus = Server::prometheus_at(port, world.dir.path(), "", &arguments).await;
     world.start().await;
     let reads = async |world: &World, key: &str, expected: Value| {
         let so = async |w: &World| (reading(&w.status().await, "query_throughput")[key] == expected).then_some(());

@@ -6,11 +6,11 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{free_port, http};
+use common::servers::{Server, shipped_alertmanager};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "a-token-of-the-role-trigger";
@@ -74,77 +74,29 @@ fn answered(connection: TcpStream) -> Option<(String, String, Value)> {
     Some((path, header("authorization").unwrap_or_default(), serde_json::from_slice(&body).ok()?))
 }
 
-/// A running Alertmanager; gone when dropped.
-struct Alertmanager {
-    dir: tempfile::TempDir,
-    child: Child,
-    url: String,
+/// With the shipped configuration, but for the webhook's port, the token's file and how long groups wait.
+async fn alertmanager(dir: &Path, webhook: u16) -> Server {
+    let token = dir.join("vecscale.token");
+    std::fs::write(&token, format!("{TOKEN}\n")).expect("writing the token");
+    let config = shipped_alertmanager(&format!("127.0.0.1:{webhook}"), &token);
+    Server::alertmanager(dir, "alertmanager", &config).await
 }
 
-impl Alertmanager {
-    /// With the shipped configuration, but for the webhook's port, the token's file and how long groups wait.
-    async fn start(webhook: u16) -> Alertmanager {
-        let dir = tempfile::Builder::new().prefix("vecscale-test-").tempdir().expect("a temporary directory");
-        let token = dir.path().join("vecscale.token");
-        std::fs::write(&token, format!("{TOKEN}\n")).expect("writing the token");
-        let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alertmanager/alertmanager.yml");
-        let config = std::fs::read_to_string(shipped)
-            .expect("the shipped example")
-            .replace("127.0.0.1:8000", &format!("127.0.0.1:{webhook}"))
-            .replace("/etc/alertmanager/vecscale.token", &token.display().to_string())
-            .replace("group_wait: 5s", "group_wait: 1s");
-        std::fs::write(dir.path().join("alertmanager.yml"), config).expect("writing the configuration");
-        let port = free_port();
-        let log = std::fs::File::create(dir.path().join("log")).expect("the log file");
-        let child = Command::new("prometheus-alertmanager")
-            .arg(format!("--config.file={}", dir.path().join("alertmanager.yml").display()))
-            .arg(format!("--storage.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--web.external-url=http://alertmanager.example/")
-            .arg("--web.route-prefix=/")
-            .arg("--cluster.listen-address=")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("alertmanager cannot be run ({e}): Debian's package prometheus-alertmanager"));
-        let alertmanager = Alertmanager { dir, child, url: format!("http://127.0.0.1:{port}") };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while http().get(format!("{}/-/ready", alertmanager.url)).send().await.is_err() {
-            assert!(Instant::now() < deadline, "alertmanager does not answer\n{}", alertmanager.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        alertmanager
+/// Tells it of an alert that fires.
+async fn fires(alertmanager: &Server, name: &str, component: &str, pool: &str) {
+    let mut labels = json!({"alertname": name, "component": component, "severity": "warning", "job": "vecscale",
+        "instance": "v:8000"});
+    if !pool.is_empty() {
+        labels["pool"] = json!(pool);
     }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    /// As Prometheus tells of an alert that fires.
-    async fn fires(&self, name: &str, component: &str, pool: &str) {
-        let mut labels = json!({"alertname": name, "component": component, "severity": "warning", "job": "vecscale",
-            "instance": "v:8000"});
-        if !pool.is_empty() {
-            labels["pool"] = json!(pool);
-        }
-        let answer = http().post(format!("{}/api/v2/alerts", self.url)).json(&json!([{"labels": labels}])).send().await;
-        assert_eq!(answer.expect("an answer").status(), 200, "{}", self.log());
-    }
+    alertmanager.fires(labels).await;
 }
 
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn arrives(webhook: &Webhook, alertmanager: &Alertmanager, name: &str, pool: &str) {
+async fn arrives(webhook: &Webhook, name: &str, pool: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !webhook.fired().contains(&(name.into(), pool.into())) {
         let fired = webhook.fired();
-        assert!(Instant::now() < deadline, "no {name} of pool {pool:?}, only {fired:?}\n{}", alertmanager.log());
+        assert!(Instant::now() < deadline, "no {name} of pool {pool:?}, only {fired:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -152,23 +104,24 @@ async fn arrives(webhook: &Webhook, alertmanager: &Alertmanager, name: &str, poo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_the_scaler_never_reaches_its_webhook() {
     let webhook = Webhook::start();
-    let alertmanager = Alertmanager::start(webhook.port).await;
+    let dir = tempfile::Builder::new().prefix("vecscale-test-").tempdir().expect("a temporary directory");
+    let alertmanager = alertmanager(dir.path(), webhook.port).await;
     // In pool a vecscale makes no checks: what its old gauges say there must not drive anything.
-    alertmanager.fires("VecscaleNotEvaluating", "scaler", "a").await;
-    alertmanager.fires("VecscaleBlind", "scaler", "b").await;
-    alertmanager.fires("VectorDBSignalOverLine", "database", "a").await;
-    alertmanager.fires("VectorDBSignalOverLine", "database", "b").await;
-    alertmanager.fires("VecscaleWatchdog", "watchdog", "").await;
+    fires(&alertmanager, "VecscaleNotEvaluating", "scaler", "a").await;
+    fires(&alertmanager, "VecscaleBlind", "scaler", "b").await;
+    fires(&alertmanager, "VectorDBSignalOverLine", "database", "a").await;
+    fires(&alertmanager, "VectorDBSignalOverLine", "database", "b").await;
+    fires(&alertmanager, "VecscaleWatchdog", "watchdog", "").await;
 
-    arrives(&webhook, &alertmanager, "VecscaleWatchdog", "").await;
-    arrives(&webhook, &alertmanager, "VectorDBSignalOverLine", "b").await;
+    arrives(&webhook, "VecscaleWatchdog", "").await;
+    arrives(&webhook, "VectorDBSignalOverLine", "b").await;
     // What begins to fire only now is sent after all that was to be sent of before.
-    alertmanager.fires("VectorDBSignalOverLine", "database", "c").await;
-    arrives(&webhook, &alertmanager, "VectorDBSignalOverLine", "c").await;
+    fires(&alertmanager, "VectorDBSignalOverLine", "database", "c").await;
+    arrives(&webhook, "VectorDBSignalOverLine", "c").await;
 
     let expected = [("VecscaleWatchdog", ""), ("VectorDBSignalOverLine", "b"), ("VectorDBSignalOverLine", "c")];
     let expected = expected.map(|(name, pool)| (name.to_string(), pool.to_string()));
-    assert_eq!(webhook.fired(), BTreeSet::from(expected), "{}", alertmanager.log());
+    assert_eq!(webhook.fired(), BTreeSet::from(expected), "{:?}", webhook.taken());
     for (path, authorization, body) in webhook.taken() {
         assert_eq!((path.as_str(), authorization.as_str()), ("/webhooks/alertmanager", &*format!("Bearer {TOKEN}")));
         assert_eq!((&body["version"], &body["receiver"]), (&json!("4"), &json!("vecscale")), "{body}");

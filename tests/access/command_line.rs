@@ -1,9 +1,19 @@
 //! The commands against a controller that asks who they are.
 
-use std::process::Command;
+use std::process::{Child, Command};
 
 use crate::common::{VECSCALE, World};
-use crate::{ADMIN, Neighbour, OPERATE, READ, secured_world, start, users, world};
+use crate::{ADMIN, OPERATE, READ, secured_world, start, users, world};
+
+/// A vecscale beside that of the world; ends with the test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Runs a command; gives its exit code and what it said on both outputs.
 fn vecscale(world: &World, args: &[&str], token: Option<&str>) -> (Option<i32>, String) {
@@ -85,7 +95,7 @@ async fn with_authentication_any_address_may_be_listened_on_and_any_name_is_ours
         .stderr(log.try_clone().expect("a second handle"))
         .stdout(log)
         .spawn();
-    let _open = Neighbour(child.expect("starting vecscale"));
+    let _open = Started(child.expect("starting vecscale"));
     let logs = || std::fs::read_to_string(world.path("open.log")).expect("the log");
     let address = async |_: &World| {
         let logs = logs();

@@ -8,7 +8,6 @@ mod neighbours;
 mod pairs;
 mod renewal;
 
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::{World, http};
@@ -31,6 +30,7 @@ pools:
     datastore: {type: none}
     nodes: {static: [{id: n1, address: 'http://127.0.0.1:1'}]}
     scrape: {preset: none}
+    alerts: [{name: database, matchers: ['alertname=~\"Vector.*\"'], action: none}]
 web:
   tokens:
     - {name: dashboard, role: read, token_file: tokens/read}
@@ -126,15 +126,5 @@ impl Pair {
     pub fn write_to(&self, world: &World) {
         std::fs::write(world.path("cert.pem"), &self.certificate).expect("the certificate");
         std::fs::write(world.path("key.pem"), &self.key).expect("the key");
-    }
-}
-
-/// A program of another kind beside vecscale; ends with the test.
-pub struct Neighbour(pub Child);
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -1,27 +1,15 @@
 //! The real Prometheus and the real Alertmanager, as their own configuration has them authenticate.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{World, free_port, http};
-use crate::{Neighbour, PASSWORD, READ, TRIGGER, client, secured_world, start};
+use crate::common::World;
+use crate::common::servers::Server;
+use crate::{PASSWORD, READ, TRIGGER, client, secured_world, start};
 
 const WAIT: Duration = Duration::from_secs(60);
-
-/// Starts a program with its output in a file of this world.
-fn run(world: &World, program: &str, args: &[String]) -> Neighbour {
-    let log = std::fs::File::create(world.path(&format!("{program}.log"))).expect("a log");
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a second handle"))
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}; Debian's package of that name brings it"));
-    Neighbour(child)
-}
 
 #[tokio::test]
 async fn prometheus_scrapes_over_tls_with_a_password_and_with_a_token() {
@@ -43,33 +31,16 @@ async fn prometheus_scrapes_over_tls_with_a_password_and_with_a_token() {
         job("token", "authorization: {credentials_file: token}"),
         job("wrong", "authorization: {credentials_file: wrong}"),
     ];
-    std::fs::write(world.path("prometheus.yml"), config.concat()).expect("the configuration");
-    let port = free_port();
-    let _prometheus = run(
-        &world,
-        "prometheus",
-        &[
-            format!("--config.file={}", world.path("prometheus.yml").display()),
-            format!("--storage.tsdb.path={}", world.path("tsdb").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ],
-    );
-    let scraped = async |w: &World| {
-        let query = format!("http://127.0.0.1:{port}/api/v1/query?query=sort_desc(up)");
-        let answer: Value = http().get(query).send().await.ok()?.json().await.ok()?;
-        let up = |job: &str| {
-            let rows = answer["data"]["result"].as_array()?;
-            rows.iter().find(|row| row["metric"]["job"] == job)?["value"][1].as_str().map(String::from)
-        };
-        let all = (up("password")?, up("token")?, up("wrong")?);
-        assert!(all.2 == "0", "a token that may not read was let in: {answer}\n{}", w.logs());
-        (all.0 == "1" && all.1 == "1").then_some(())
-    };
-    world.until("both jobs are up", WAIT, scraped).await;
+    let prometheus = Server::prometheus(world.dir.path(), &config.concat()).await;
+    for job in ["password", "token"] {
+        prometheus.until(&format!("job {job} is up"), &format!("up{{job=\"{job}\"}} == 1")).await;
+    }
+    prometheus.until("a token that may not read is not let in", r#"up{job="wrong"} == 0"#).await;
+    assert!(prometheus.instant(r#"max_over_time(up{job="wrong"}[1h]) == 1"#).await.is_empty(), "{}", world.logs());
 }
 
-/// How a notification of someone who is known as a sender of alerts is counted: path and code of `http_requests_total`.
-const DELIVERED: (&str, u16) = ("other", 403);
+/// How a notification that was taken is counted: path and code of `http_requests_total`.
+const DELIVERED: (&str, u16) = ("/webhooks/alertmanager", 200);
 
 /// How many requests were answered with this path's label and this code.
 async fn counted(world: &World, (path, code): (&str, u16)) -> u64 {
@@ -101,26 +72,10 @@ async fn alertmanager_delivers_over_tls_with_a_password_and_with_a_token() {
         receiver("password", "basic_auth: {username: alerts, password_file: password}"),
         receiver("token", "authorization: {credentials_file: token}"),
     ];
-    std::fs::write(world.path("alertmanager.yml"), config.concat()).expect("the configuration");
-    let port = free_port();
-    let _alertmanager = run(
-        &world,
-        "prometheus-alertmanager",
-        &[
-            format!("--config.file={}", world.path("alertmanager.yml").display()),
-            format!("--storage.path={}", world.path("alertmanager").display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--cluster.listen-address=".into(),
-        ],
-    );
+    let alertmanager = Server::alertmanager(world.dir.path(), "alertmanager", &config.concat()).await;
     for by in ["password", "token"] {
         let before = counted(&world, DELIVERED).await;
-        let alerts = json!([{"labels": {"alertname": "VectorSearchSlow", "by": by}}]);
-        let taken = async |_: &World| {
-            let url = format!("http://127.0.0.1:{port}/api/v2/alerts");
-            http().post(url).json(&alerts).send().await.ok().filter(|answer| answer.status() == 200)
-        };
-        world.until("Alertmanager takes an alert", WAIT, taken).await;
+        alertmanager.fires(json!({"alertname": "VectorSearchSlow", "by": by})).await;
         let arrived = async |w: &World| (counted(w, DELIVERED).await > before).then_some(());
         world.until(&format!("the notification with a {by}"), WAIT, arrived).await;
     }

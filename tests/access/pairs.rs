@@ -13,27 +13,39 @@ use crate::{ADMIN, OPERATE, PASSWORD, READ, TRIGGER, common, users, world};
 
 const REQUESTS: u64 = 10_000;
 
-/// What changes something, with a body that would do it, and whether the role *operate* is enough for it.
-const CHANGES: &[(&str, &str, &str, bool)] = &[
-    ("POST", "/autoscaling/start", r#"{"mode":"active"}"#, true),
-    ("POST", "/autoscaling/stop", "", true),
-    ("POST", "/autoscaling/scale-up", "", true),
-    ("POST", "/autoscaling/scale-down", "", true),
-    ("POST", "/autoscaling/rebalance", "", true),
-    ("POST", "/autoscaling/nodes/n1/maintenance", r#"{"for":"2h"}"#, true),
-    ("DELETE", "/autoscaling/nodes/n1/maintenance", "", true),
-    ("POST", "/autoscaling/operations/x/cancel", "", true),
-    ("POST", "/autoscaling/operations/x/pause", "", true),
-    ("POST", "/autoscaling/operations/x/resume", "", true),
-    ("POST", "/autoscaling/operations/x/retry", "", true),
-    ("POST", "/autoscaling/breaker/reset", "", true),
-    ("POST", "/autoscaling/thresholds", r#"{"max_nodes":17}"#, false),
-    ("DELETE", "/autoscaling/thresholds", "", false),
-    ("POST", "/autoscaling/operations/x/resolve", r#"{"as":"done","reason":"x"}"#, false),
-    ("POST", "/autoscaling/nodes/n1/adopt", "", false),
-    ("POST", "/autoscaling/nodes/n1/reap", "", false),
-    ("POST", "/-/reload", "", false),
-    ("PUT", "/-/reload", "", false),
+/// A notification that an entry of the configuration matches.
+const NOTIFICATION: &str = include_str!("../fixtures/alertmanager/0.33.1-bearer.json");
+/// Its alert.
+const FINGERPRINT: &str = "a84ae9ffb359d790";
+
+/// Who may, of those who ask here; an admin may everything and is not among them.
+type Allowed = &'static [Is];
+const SENDERS: Allowed = &[Is::Trigger, Is::Operate];
+const OPERATORS: Allowed = &[Is::Operate];
+const NOBODY: Allowed = &[];
+
+/// What changes something, with a body that would do it.
+const CHANGES: &[(&str, &str, &str, Allowed)] = &[
+    ("POST", "/webhooks/alertmanager", NOTIFICATION, SENDERS),
+    ("POST", "/autoscaling/start", r#"{"mode":"active"}"#, OPERATORS),
+    ("POST", "/autoscaling/stop", "", OPERATORS),
+    ("POST", "/autoscaling/scale-up", "", OPERATORS),
+    ("POST", "/autoscaling/scale-down", "", OPERATORS),
+    ("POST", "/autoscaling/rebalance", "", OPERATORS),
+    ("POST", "/autoscaling/nodes/n1/maintenance", r#"{"for":"2h"}"#, OPERATORS),
+    ("DELETE", "/autoscaling/nodes/n1/maintenance", "", OPERATORS),
+    ("POST", "/autoscaling/operations/x/cancel", "", OPERATORS),
+    ("POST", "/autoscaling/operations/x/pause", "", OPERATORS),
+    ("POST", "/autoscaling/operations/x/resume", "", OPERATORS),
+    ("POST", "/autoscaling/operations/x/retry", "", OPERATORS),
+    ("POST", "/autoscaling/breaker/reset", "", OPERATORS),
+    ("POST", "/autoscaling/thresholds", r#"{"max_nodes":17}"#, NOBODY),
+    ("DELETE", "/autoscaling/thresholds", "", NOBODY),
+    ("POST", "/autoscaling/operations/x/resolve", r#"{"as":"done","reason":"x"}"#, NOBODY),
+    ("POST", "/autoscaling/nodes/n1/adopt", "", NOBODY),
+    ("POST", "/autoscaling/nodes/n1/reap", "", NOBODY),
+    ("POST", "/-/reload", "", NOBODY),
+    ("PUT", "/-/reload", "", NOBODY),
 ];
 
 const PROBES: [&str; 2] = ["/-/healthy", "/-/ready"];
@@ -124,10 +136,10 @@ fn respelled(path: &str, random: &mut fastrand::Rng, address: SocketAddr) -> Str
 fn request(random: &mut fastrand::Rng, askers: &[Asker], address: SocketAddr) -> (String, String, &'static str, Asker) {
     loop {
         let asker = askers[random.usize(..askers.len())].clone();
-        let (method, path, body, by_operate) = CHANGES[random.usize(..CHANGES.len())];
+        let (method, path, body, allowed) = CHANGES[random.usize(..CHANGES.len())];
         if random.u8(..3) > 0 {
             let target = respelled(path, random, address);
-            if asker.is != Is::Operate || !by_operate {
+            if !allowed.contains(&asker.is) {
                 return (method.into(), target, body, asker);
             }
             continue;
@@ -138,7 +150,7 @@ fn request(random: &mut fastrand::Rng, askers: &[Asker], address: SocketAddr) ->
             _ => READS[random.usize(..READS.len())],
         };
         let method = METHODS[random.usize(..METHODS.len())];
-        if asker.is != Is::Operate {
+        if asker.is != Is::Operate && !allowed.contains(&asker.is) {
             return (method.into(), respelled(path, random, address), body, asker);
         }
     }
@@ -180,6 +192,7 @@ async fn state(client: &reqwest::Client, url: &str) -> Value {
         "thresholds": status["thresholds"],
         "sources": status["sources"],
         "operation": status["operation"],
+        "alerts": status["alerts"],
         "nodes": status["nodes"].as_array().expect("nodes").iter().map(|n| (&n["id"], &n["state"], &n["maintenance_until"])).collect::<Vec<_>>(),
         "operations": get("/autoscaling/operations").await,
         "history": by_hand,
@@ -199,6 +212,7 @@ async fn ten_thousand_requests_of_those_who_may_not_change_nothing() {
     world.until("the first look", std::time::Duration::from_secs(30), ready).await;
     let address: SocketAddr = world.url.trim_start_matches("http://").parse().expect("an address");
     let before = state(&client, &world.url).await;
+    assert_eq!(before["alerts"][0]["firing"], 0, "{before}");
 
     let askers = askers();
     let seed = 20_261_126;
@@ -244,10 +258,24 @@ async fn ten_thousand_requests_of_those_who_may_not_change_nothing() {
     }
     let by_password = client.post(format!("{}/-/reload", world.url)).basic_auth("boss", Some(PASSWORD)).send().await;
     assert_eq!(by_password.expect("an answer").status(), 200, "{}", world.logs());
-    let after = state(&client, &world.url).await;
+    let notify = async |n: usize, asked: reqwest::RequestBuilder| {
+        let body = NOTIFICATION.replace(FINGERPRINT, &format!("{n:016x}"));
+        let answer = asked.header("content-type", "application/json").body(body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "sender {n}: {}", world.logs());
+    };
+    let webhook = || client.post(format!("{}/webhooks/alertmanager", world.url));
+    for (n, token) in [TRIGGER, OPERATE, ADMIN].into_iter().enumerate() {
+        notify(n, webhook().bearer_auth(token)).await;
+    }
+    notify(3, webhook().basic_auth("alerts", Some(PASSWORD))).await;
+    let shown = async |w: &common::World| {
+        let now = state(&client, &w.url).await;
+        (now["alerts"][0]["firing"] == 4).then_some(now)
+    };
+    let after = world.until("four alerts are shown", std::time::Duration::from_secs(30), shown).await;
     assert_eq!((&after["mode"], &after["thresholds"]["max_nodes"]), (&json!("active"), &json!(17)), "{after}");
     let history = after["history"].to_string();
-    for who in ["token:oncall", "token:deploy", "user:boss"] {
+    for who in ["token:oncall", "token:deploy", "token:alertmanager", "user:boss", "user:alerts"] {
         assert!(history.contains(&format!("\"who\":\"{who}\"")), "{who} is not in {history}");
     }
     holds_no_secret(&world, &users, &[history, after.to_string()]);

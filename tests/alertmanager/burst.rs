@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::common::{World, http};
-use crate::{CONFIG, more_checks, operations, series, settled};
+use crate::{TRIGGER, more_checks, operations, series, settled, world};
 
 const SENDERS: usize = 3;
 const EACH: usize = 334;
@@ -16,7 +16,7 @@ const GROWTH: u64 = 32 << 20;
 fn notification(n: usize) -> String {
     let alert = |node: String, fingerprint: String| {
         json!({"status": "firing", "startsAt": "2026-01-31T03:12:00Z", "endsAt": "0001-01-01T00:00:00Z",
-            "labels": {"alertname": "VectorSearchBusy", "severity": "page", "pool": "default", "node": node},
+            "labels": {"alertname": "VectorDBSignalOverLine", "signal": "cpu_usage", "pool": "default", "node": node},
             "annotations": {"summary": "x".repeat(200)}, "generatorURL": "http://prometheus.example:9090/graph",
             "fingerprint": fingerprint})
     };
@@ -40,7 +40,7 @@ async fn send(url: String, sender: usize) -> Vec<Duration> {
     for n in 0..EACH {
         let body = notification(n * SENDERS + sender);
         let began = Instant::now();
-        let request = client.post(&url).header("content-type", "application/json").body(body);
+        let request = client.post(&url).bearer_auth(TRIGGER).header("content-type", "application/json").body(body);
         let answer = request.send().await.unwrap_or_else(|why| panic!("sender {sender}, {n}: {why}"));
         took.push(began.elapsed());
         assert_eq!(answer.status(), 200, "sender {sender}, {n}: {:?}", answer.text().await);
@@ -50,7 +50,7 @@ async fn send(url: String, sender: usize) -> Vec<Duration> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_notifications_are_one_operation() {
-    let mut world = World::new(CONFIG);
+    let mut world = world("");
     world.start().await;
     settled(&world, 3).await;
     more_checks(&world, 6).await; // it settles after its start

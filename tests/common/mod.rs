@@ -6,12 +6,15 @@ pub mod database;
 pub mod double;
 pub mod machines;
 pub mod platform;
+pub mod searches;
+pub mod servers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -24,6 +27,8 @@ pub struct World {
     pub args: Vec<String>,
     /// What is started: vecscale, or a program that becomes it (`exec`) and its arguments.
     pub program: Vec<String>,
+    /// What every request brings along, where callers are asked who they are.
+    pub token: Option<String>,
     child: Option<Child>,
     pub url: String,
     starts: u32,
@@ -34,7 +39,8 @@ impl World {
     pub fn new(config: &str) -> World {
         let dir = tempfile::Builder::new().prefix("vecscale-test-").tempdir().expect("a temporary directory");
         fs::write(dir.path().join("config.yaml"), config).expect("writing the configuration");
-        World { dir, args: Vec::new(), program: vec![VECSCALE.into()], child: None, url: String::new(), starts: 0 }
+        let (args, program) = (Vec::new(), vec![VECSCALE.into()]);
+        World { dir, args, program, token: None, child: None, url: String::new(), starts: 0 }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -145,9 +151,18 @@ impl World {
         self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
 
+    /// A request to the controller, not sent yet.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = http().request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
     /// GET of a JSON document; `None` when it does not answer 200.
     pub async fn try_get(&self, path: &str) -> Option<String> {
-        let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
+        let answer = self.request(Method::GET, path).send().await.ok()?;
         if answer.status() != 200 {
             return None;
         }
@@ -161,7 +176,7 @@ impl World {
 
     /// POST; status code and JSON answer.
     pub async fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
-        let request = http().post(format!("{}{path}", self.url));
+        let request = self.request(Method::POST, path);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,

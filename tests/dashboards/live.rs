@@ -2,33 +2,21 @@
 //! sent as Grafana would send it, and must have data. What queries and rules name must be on the program's own page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use vecscale::node::client::Client;
 
 use crate::board::{Query, boards, text};
-use crate::common::{COLLECTION, Vectors, World, addresses, http, vector_of};
+use crate::common::searches::Searches;
+use crate::common::servers::Server;
+use crate::common::{Vectors, World, http};
 use crate::promql;
-use crate::server::Prometheus;
+use crate::server;
 
 const WAIT: Duration = Duration::from_secs(60);
 
-/// Series that the program does not export yet: queries that name one of them are only checked for their syntax.
-const WAITING: [&str; 8] = [
-    "vecscale_alert_firing",
-    "vecscale_alertmanager_last_notification_timestamp_seconds",
-    "vecscale_alerts_received_total",
-    "vecscale_alerts_rejected_total",
-    "vecscale_alerts_truncated_total",
-    "vecscale_alerts_unmatched_total",
-    "vecscale_window_active",
-    "vecscale_window_next_transition_timestamp_seconds",
-];
-
-/// Nothing scales by load, which differs from machine to machine; a signal of one's own is there to be shown.
+/// Nothing scales by load, which differs from machine to machine; a signal of one's own, an entry for alerts and windows are
+/// there to be shown.
 const CONFIG: &str = "
 autoscaling: {mode: active}
 pools:
@@ -39,24 +27,21 @@ pools:
       points: {gauge: vectornode_vectors, high: 1000000, low: 10, checks: 3}
     provider: {type: process, nodes: 3, cpu_cores: 0.5, memory_limit: 64MiB, storage_limit: 256MiB, timeout: 60s}
     datastore: {type: vectornode}
+    alerts: [{name: busy-node, matchers: [alertname=VectorNodeCpuHigh], action: none}]
+    schedules:
+      - {name: century, from: 2001-01-01T00:00, to: 2101-01-01T00:00, error_rate_threshold_high: 0.06}
+      - {name: yearly, start: '0 0 1 1 *', duration: 1m, error_rate_threshold_high: 0.06}
 ";
+
+/// What Alertmanager sent once, and how it is answered: of an entry's alert, of none's and a list cut short, of no version.
+const NOTIFICATIONS: [(&str, u16); 3] = [
+    (include_str!("../fixtures/alertmanager/0.33.1-firing-grouped.json"), 200),
+    (include_str!("../fixtures/alertmanager/0.33.1-truncated.json"), 200),
+    (include_str!("../fixtures/alertmanager/0.33.1-templated-payload.json"), 400),
+];
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
-}
-
-/// Some eighty searches a second until told to stop: enough to judge latency and errors by.
-async fn searches(world: &World, stop: &Arc<AtomicBool>) {
-    let client = Arc::new(Client::new(addresses(world).await));
-    for _ in 0..8 {
-        let (client, stop) = (client.clone(), stop.clone());
-        tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let _ = client.search(COLLECTION, &vector_of(fastrand::u64(..)), 5).await; // a node may just be leaving
-                tokio::time::sleep(Duration::from_millis(80)).await;
-            }
-        });
-    }
 }
 
 async fn settled(world: &World, nodes: u64) {
@@ -74,12 +59,21 @@ async fn set_min_nodes(world: &World, nodes: u64) {
     assert_eq!(answer.0, 200, "{answer:?}");
 }
 
+async fn notify(world: &World) {
+    for (body, status) in NOTIFICATIONS {
+        let request =
+            http().post(format!("{}/webhooks/alertmanager", world.url)).header("content-type", "application/json");
+        let answer = request.body(body).send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{body}\n{}", world.logs());
+    }
+}
+
 /// Up because a person raised the minimum, held back from going further up, and down again. Gives the page as it was while
 /// an operation ran: some series are there only then.
-async fn story(world: &World, prometheus: &Prometheus, stop: &Arc<AtomicBool>) -> String {
+async fn story(world: &World, prometheus: &Server) -> String {
     settled(world, 3).await;
     Vectors::fill(world, 600).await;
-    searches(world, stop).await;
+    let searches = Searches::start(world, Duration::from_millis(80)).await; // enough to judge latency and errors by
     world
         .until("searches enough to judge by", WAIT, async |w: &World| {
             let metrics = w.status().await["metrics"].clone();
@@ -87,6 +81,10 @@ async fn story(world: &World, prometheus: &Prometheus, stop: &Arc<AtomicBool>) -
         })
         .await;
 
+    notify(world).await;
+    for series in ["received", "unmatched", "truncated", "rejected"] {
+        prometheus.until("the notifications are scraped", &format!("vecscale_alerts_{series}_total > 0")).await;
+    }
     set_min_nodes(world, 4).await;
     let busy = world
         .until("a step with a deadline", WAIT, async |w: &World| {
@@ -112,7 +110,7 @@ async fn story(world: &World, prometheus: &Prometheus, stop: &Arc<AtomicBool>) -
     settled(world, 3).await;
     let over = r#"vecscale_operations_total{kind="scale_down", outcome="succeeded"} == 1"#;
     prometheus.until("the end of the scale-down is scraped", over).await;
-    stop.store(true, Ordering::Relaxed);
+    drop(searches);
     busy
 }
 
@@ -121,9 +119,8 @@ async fn every_query_has_data_from_a_real_prometheus() {
     let began = now();
     let mut world = World::new(CONFIG);
     world.start().await;
-    let prometheus = Prometheus::start(world.url.trim_start_matches("http://")).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let busy = story(&world, &prometheus, &stop).await;
+    let prometheus = server::prometheus(world.dir.path(), world.url.trim_start_matches("http://")).await;
+    let busy = story(&world, &prometheus).await;
     let seen = (began.floor(), now().ceil());
     let calm = world.try_get("/metrics").await.expect("the page");
 
@@ -136,12 +133,8 @@ async fn every_query_has_data_from_a_real_prometheus() {
     assert!(nodes.len() >= 3, "the nodes over http_sd: {nodes:?}");
 }
 
-fn waits(expr: &str) -> bool {
-    promql::names(expr).iter().any(|name| WAITING.contains(&name.as_str()))
-}
-
 /// Sends every query as Grafana would: with what the variables offer, and windows of a second's scrapes.
-async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
+async fn have_data(prometheus: &Server, seen: (f64, f64)) -> Vec<String> {
     let mut wrong = Vec::new();
     for board in boards() {
         let mut values: Vec<(String, String)> = Vec::new();
@@ -156,9 +149,8 @@ async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
         }
         for Query { place, expr } in board.queries() {
             let sent = substituted(&expr, &values, seen);
-            match prometheus.range(&sent, seen).await {
+            match server::range(prometheus, &sent, seen).await {
                 Err(why) => wrong.push(format!("{place}: {why}\n    {sent}")),
-                Ok(_) if waits(&expr) => {}
                 Ok(series) => {
                     let all: Vec<f64> = series.into_iter().flatten().collect();
                     if !all.iter().any(|v| v.is_finite()) {
@@ -175,10 +167,10 @@ async fn have_data(prometheus: &Prometheus, seen: (f64, f64)) -> Vec<String> {
 }
 
 /// The values of a query of the form `label_values(selector, label)`.
-async fn offered(prometheus: &Prometheus, query: &str) -> Vec<String> {
+async fn offered(prometheus: &Server, query: &str) -> Vec<String> {
     let inside = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
     let Some((selector, label)) = inside.and_then(|inside| inside.rsplit_once(", ")) else { return Vec::new() };
-    prometheus.label_values(selector, label).await
+    server::label_values(prometheus, selector, label).await
 }
 
 /// Grafana's own variables as it sets them for a second's steps over a source that is scraped once a second.
@@ -189,8 +181,8 @@ fn substituted(expr: &str, values: &[(String, String)], (start, end): (f64, f64)
     own.chain(values.iter().cloned()).fold(expr.to_string(), |e, (name, value)| e.replace(&format!("${name}"), &value))
 }
 
-async fn rules_are_well(prometheus: &Prometheus) -> Vec<String> {
-    let rules = prometheus.rules().await;
+async fn rules_are_well(prometheus: &Server) -> Vec<String> {
+    let rules = server::rules(prometheus).await;
     assert!(rules.len() > 20, "{} rules", rules.len());
     let ill = rules.iter().filter(|rule| rule["health"] != "ok");
     ill.map(|rule| format!("rule {}: {} {}", rule["name"], rule["health"], rule["lastError"])).collect()
@@ -228,18 +220,14 @@ const TARGET: [&str; 2] = ["job", "instance"];
 
 /// What queries and rules name must be on the page: series, labels and values; counters under a rate, gauges not.
 fn names_exist(page: &Page) -> Vec<String> {
-    let mut wrong: Vec<String> = WAITING
-        .iter()
-        .filter(|name| page.0.contains_key(**name))
-        .map(|name| format!("{name} waits no longer"))
-        .collect();
+    let mut wrong = Vec::new();
     let of_boards = boards().iter().flat_map(|board| board.queries()).collect::<Vec<_>>();
-    for query in of_boards.iter().filter(|query| !waits(&query.expr)) {
+    for query in &of_boards {
         let found = promql::selectors(&query.expr);
         wrong.extend(found.iter().flat_map(|s| known(page, s)).map(|what| format!("{}: {what}", query.place)));
         wrong.extend(found.iter().flat_map(|s| filtered(page, s)).map(|what| format!("{}: {what}", query.place)));
     }
-    for query in of_boards.into_iter().chain(rules()).filter(|query| !waits(&query.expr)) {
+    for query in of_boards.into_iter().chain(rules()) {
         let place = &query.place;
         let found = promql::selectors(&query.expr);
         let labels: BTreeSet<&str> = found
