@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::searches::Searches;
 use common::servers::Server;
+use common::tools::has;
 use common::{Vectors, World, free_port};
 use serde_json::{Value, json};
 
@@ -76,6 +77,9 @@ fn reading<'a>(status: &'a Value, signal: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
+    if !has("prometheus", "prometheus") {
+        return;
+    }
     let port = free_port();
     let mut world = World::new(&config(port));
     world.start().await;
@@ -166,6 +170,9 @@ async fn a_pool_is_scaled_by_what_a_prometheus_server_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_wants_a_password_over_tls_gets_it() {
+    if !has("prometheus", "prometheus") {
+        return;
+    }
     let port = free_port();
     let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
     let mut world = World::new(&format!(

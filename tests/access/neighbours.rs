@@ -7,12 +7,16 @@ use serde_json::json;
 
 use crate::common::World;
 use crate::common::servers::Server;
+use crate::common::tools::has;
 use crate::{PASSWORD, READ, TRIGGER, client, secured_world, start};
 
 const WAIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn prometheus_scrapes_over_tls_with_a_password_and_with_a_token() {
+    if !has("prometheus", "prometheus") {
+        return;
+    }
     let (mut world, _) = secured_world();
     start(&mut world).await;
     std::fs::write(world.path("password"), PASSWORD).expect("the password");
@@ -52,6 +56,9 @@ async fn counted(world: &World, (path, code): (&str, u16)) -> u64 {
 
 #[tokio::test]
 async fn alertmanager_delivers_over_tls_with_a_password_and_with_a_token() {
+    if !has("prometheus-alertmanager", "prometheus-alertmanager") {
+        return;
+    }
     let (mut world, _) = secured_world();
     start(&mut world).await;
     std::fs::write(world.path("password"), PASSWORD).expect("the password");
@@ -83,6 +90,9 @@ async fn alertmanager_delivers_over_tls_with_a_password_and_with_a_token() {
 
 #[test]
 fn promtool_takes_the_example() {
+    if !has("promtool", "prometheus") {
+        return;
+    }
     let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/web.yml");
     let said = Command::new("promtool").args(["check", "web-config"]).arg(&example).output();
     let said = said.expect("promtool; Debian's package prometheus brings it");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::searches::Searches;
 use common::servers::{Server, replaced, shipped, shipped_alertmanager, shipped_prometheus};
+use common::tools::has;
 use common::{Vectors, World, free_port, promtool_has_nothing_to_say};
 use serde_json::Value;
 
@@ -134,6 +135,12 @@ pub async fn more_checks(world: &World, checks: u64) {
 
 /// Real load, a shipped rule, the real webhook, from as many Alertmanagers.
 async fn one_node_for_one_alert(alertmanagers: u32) {
+    if !has("prometheus", "prometheus")
+        || !has("prometheus-alertmanager", "prometheus-alertmanager")
+        || !has("prometheus-node-exporter", "prometheus-node-exporter")
+    {
+        return;
+    }
     let port = free_port();
     let mut world = world(&HOST_LOAD.replace("PORT", &port.to_string()));
     world.start().await;

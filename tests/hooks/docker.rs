@@ -97,7 +97,7 @@ async fn serve(mut stream: UnixStream, engine: Arc<Mutex<Engine>>) -> Option<()>
 }
 
 fn hooks() -> Option<(Hooks, Arc<Mutex<Engine>>)> {
-    if !has("curl") || !has("jq") {
+    if !has("curl", "curl") || !has("jq", "jq") {
         return None;
     }
     let mut hooks = Hooks::new("docker", &[("IMAGE", "db:1"), ("DATA_PATH", "/data")]);

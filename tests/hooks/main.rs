@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::tools::has;
 use vecscale::model::{Machine, NodeId, OperationId};
 use vecscale::operate::drivers::script::ScriptProvider;
 use vecscale::operate::drivers::{Call, Effect, NewNode, Places, Provider, ScriptSettings, Victim};
@@ -140,16 +141,6 @@ fn refused<T: std::fmt::Debug>(effect: Effect<T>, why: &str) {
     assert!(matches!(&effect, Effect::NoEffect(said) if said.contains(why)), "not refused with {why:?}: {effect:?}");
 }
 
-/// Whether a program that a test needs is there. Without it the test fails in CI, and says elsewhere that it did not run.
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
-    if !found {
-        eprintln!("not run: {program} is not installed");
-    }
-    found
-}
-
 fn all_hooks() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/hooks");
     let folders = ["systemd-ssh", "docker", "kubernetes"].map(|name| root.join(name));
@@ -163,7 +154,7 @@ fn every_hook_is_plain_shell() {
         let parsed = Command::new("sh").arg("-n").arg(&hook).status().expect("sh");
         assert!(parsed.success(), "{}", hook.display());
     }
-    if has("shellcheck") {
+    if has("shellcheck", "shellcheck") {
         let judged = Command::new("shellcheck")
             .args(["--external-sources", "--source-path=SCRIPTDIR", "--shell=sh"])
             .args(all_hooks())
