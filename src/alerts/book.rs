@@ -1,8 +1,10 @@
 //! The alerts of one pool as a state, by entry and fingerprint: notifications in, changes out. Pure.
 //!
-//! Order and number of notifications do not matter for what fires: the latest start and the latest end that were told of
-//! an alert count, whoever told them and when. So an older notification after a newer, a peer that sends everything twice
-//! and a resolved one without a firing one before it are no cases of their own.
+//! Order and number of notifications that come within two minutes do not matter for what fires: the latest start and the
+//! latest end that were told of an alert count, whoever told them. So an older notification after a newer, a peer that
+//! sends everything twice and a resolved one without a firing one before it are no cases of their own. What is said to
+//! fire later than that fires, whatever its start: Alertmanager sends the old one again when Prometheus was away for so
+//! long that the alert was taken for resolved, or when one of two Prometheus servers still has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use crate::model::{Alert, Timestamp};
 const MOST_KEPT: usize = 10_000;
 /// A repeated notification closer to the last than this changes nothing.
 const HEARD_STEP: Duration = Duration::from_secs(10);
+/// How much later than the resolved one a firing notification of the same episode may arrive and still be an old one. Less
+/// than Alertmanager's `group_interval` (5 min), the soonest at which one that fires again is told.
+const LATE: Duration = Duration::from_secs(120);
 const LONGEST_NAME: usize = 120;
 
 /// The alerts of a pool. Written as a list.
@@ -99,23 +104,28 @@ impl Book {
         let before = known.clone();
         match told.ends_at {
             Some(end) => {
-                if Some(end) > known.ends_at {
+                let repeated = Some(end) == known.ends_at && known.starts_at <= end;
+                if Some(end) > known.ends_at || repeated && now.since(known.last_heard) >= HEARD_STEP {
                     (known.ends_at, known.last_heard) = (Some(end), now);
                 }
                 known.starts_at = known.starts_at.max(told.starts_at);
             }
-            None if told.starts_at > known.starts_at => {
-                (known.starts_at, known.first_heard, known.last_heard) = (told.starts_at, now, now);
-                known.expired = false;
-            }
-            // A peer may know an earlier start of the same firing.
-            None if known.ends_at.is_none_or(|end| told.starts_at > end) => {
-                if known.expired || now.since(known.last_heard) >= HEARD_STEP {
-                    known.last_heard = now;
+            None => {
+                if known.ends_at.is_some_and(|end| known.starts_at <= end) && now.since(known.last_heard) > LATE {
+                    known.ends_at = None;
                 }
-                known.expired = false;
+                if told.starts_at > known.starts_at {
+                    (known.starts_at, known.first_heard, known.last_heard) = (told.starts_at, now, now);
+                    known.expired = false;
+                } else if known.ends_at.is_none_or(|end| told.starts_at > end) {
+                    // A peer may know an earlier start of the same firing, and one that fires again has its old one: what
+                    // answered the episode still does.
+                    if known.expired || now.since(known.last_heard) >= HEARD_STEP {
+                        known.last_heard = now;
+                    }
+                    known.expired = false;
+                }
             }
-            _ => {}
         }
         let began = known.is_firing() && (!before.is_firing() || known.starts_at != before.starts_at);
         match (began, before.is_firing() && !known.is_firing()) {
@@ -213,7 +223,7 @@ mod tests {
     fn stories_of_one_alert() {
         // When it is heard, start, end: what becomes of it. In seconds.
         type Story = &'static [(u64, u64, Option<u64>, &'static str)];
-        let cases: [(&str, Story, bool); 14] = [
+        let cases: [(&str, Story, bool); 18] = [
             ("it fires", &[(30, 0, None, "firing")], true),
             ("it fires and is resolved", &[(30, 0, None, "firing"), (90, 0, Some(60), "resolved")], false),
             (
@@ -233,6 +243,22 @@ mod tests {
             (
                 "a late one after the resolved",
                 &[(30, 0, None, "firing"), (90, 0, Some(60), "resolved"), (95, 0, None, "nothing")],
+                false,
+            ),
+            (
+                "it fires again with its old start",
+                &[(30, 0, None, "firing"), (90, 0, Some(60), "resolved"), (390, 0, None, "firing")],
+                true,
+            ),
+            (
+                "and is resolved for good",
+                &[(90, 0, Some(60), "noted"), (390, 0, None, "firing"), (690, 0, Some(600), "resolved")],
+                false,
+            ),
+            ("as late as an old one may be", &[(90, 0, Some(60), "noted"), (210, 0, None, "nothing")], false),
+            (
+                "late after the last copy of the resolved",
+                &[(90, 0, Some(60), "noted"), (150, 0, Some(60), "noted"), (270, 0, None, "nothing")],
                 false,
             ),
             (
@@ -323,10 +349,11 @@ mod tests {
         proptest::collection::vec(told, 1..12)
     }
 
+    /// Of notifications that come within two minutes.
     fn state(notifications: &[(u64, Option<u64>)]) -> Vec<(Timestamp, Option<Timestamp>, bool)> {
         let mut book = Book::default();
         for (n, (start, end)) in notifications.iter().enumerate() {
-            book.hear(&entry(), &told(*start, *end), at(1_000 + n as u64 * 20));
+            book.hear(&entry(), &told(*start, *end), at(1_000 + n as u64 * 3));
         }
         book.alerts().map(|alert| (alert.starts_at, alert.ends_at, alert.is_firing())).collect()
     }
@@ -349,6 +376,18 @@ mod tests {
             let (sent, received) = (state(&sent), state(&received));
             // `ends_at` of an episode before the last may be told before or after; what fires is the same.
             prop_assert_eq!(sent, received);
+        }
+
+        /// Whatever was told before: what fires later than an old one may come fires.
+        #[test]
+        fn a_firing_one_that_is_not_late_counts(sent in notifications(), start in 0u64..600) {
+            let mut book = Book::default();
+            for (n, (start, end)) in sent.iter().enumerate() {
+                book.hear(&entry(), &told(*start, *end), at(1_000 + n as u64 * 20));
+            }
+            let later = at(1_000 + sent.len() as u64 * 20).plus(LATE);
+            book.hear(&entry(), &told(start, None), later);
+            prop_assert!(book.alerts().all(Alert::is_firing));
         }
 
         /// Resolved ones alone never make anything fire.

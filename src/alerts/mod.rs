@@ -3,8 +3,8 @@
 //! Alerts are a state, not commands: what a pool does about them is decided at its next check, like everything else. A
 //! notification is answered once that state is on disk; no controller is asked, so that none can keep it waiting.
 //!
-//! The state is the same whatever the order and number of notifications: of all starts and all ends that were told of an
-//! alert, the latest count.
+//! The state is the same whatever the order and number of notifications that come close together: of all starts and all
+//! ends that were told of an alert, the latest count.
 
 mod book;
 mod desk;

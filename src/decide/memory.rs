@@ -212,13 +212,20 @@ impl Memory {
         (answer.starts_at == alert.starts_at).then_some(answer.decision)
     }
 
-    /// Forgets answers to episodes that nobody knows any more.
-    pub(super) fn forget_answers(&mut self, known: &[Alert]) {
+    /// Forgets answers to episodes that nobody knows any more, and those whose operation never began: it neither is the
+    /// open one nor has ended. The process died between the writing of the decision and of the operation, or the latter
+    /// could not be written.
+    pub(super) fn forget_answers(&mut self, known: &[Alert], operation: Option<&Operation>) {
         if self.answered.is_empty() {
             return;
         }
         let known: BTreeMap<String, Timestamp> = known.iter().map(|alert| (key(alert), alert.starts_at)).collect();
-        self.answered.retain(|key, answer| known.get(key) == Some(&answer.starts_at));
+        let open = operation.and_then(|operation| operation.decision);
+        let ended = self.ended;
+        self.answered.retain(|key, answer| {
+            let began = answer.decision <= ended || Some(answer.decision) == open;
+            began && known.get(key) == Some(&answer.starts_at)
+        });
     }
 
     /// When the last scale-up or scale-down ended that changed the pool, would-be ones included.

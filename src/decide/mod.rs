@@ -107,7 +107,7 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
     let mut memory = memory.clone();
     let roster = Roster::of(now, memory.replaced());
     memory.pretend(now.mode, now.seen.at);
-    memory.forget_answers(now.alerts);
+    memory.forget_answers(now.alerts, now.operation);
     let counts = now.request.is_none() && memory.look(now.seen, &roster);
     let conditions = conditions::check(policy, &mut memory, now, &roster, counts);
     let draft = consider(&Look { policy, memory: &memory, now, roster: &roster, conditions: &conditions });

@@ -44,7 +44,7 @@ pub struct Alert {
     pub alertname: Arc<str>,
     /// Latest start that any notification told. With the fingerprint it names one firing: an episode.
     pub starts_at: Timestamp,
-    /// Latest end that any notification told. An alert fires while its start is later than this.
+    /// Latest end that any notification told, unless it fires again since. An alert fires while its start is later than this.
     pub ends_at: Option<Timestamp>,
     /// First notification of this episode.
     pub first_heard: Timestamp,

@@ -77,6 +77,29 @@ async fn an_alert_adds_a_node_at_the_next_check_and_no_second_one_over_a_restart
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_alert_is_not_answered_by_an_operation_that_never_began() {
+    let mut stage = Stage::of(3);
+    let mut controller = stage.with_entries().await;
+    controller.settled(&stage).await;
+    controller.told(&told("Slow", stage.clock.now(), None)).await;
+    controller.alerts = controller.desk.shown();
+    let world = controller.world.as_ref().expect("it has looked");
+    let Outcome { decision, memory } =
+        decide::decide(&controller.policy(), &controller.memory, &controller.situation(world, None));
+    assert_eq!(decision.action.kind(), Some(Kind::ScaleUp));
+    stage.journal.decided(&"p".into(), &decision, &json!(memory), None).await.expect("a journal");
+    drop(controller); // it died before it wrote down the operation
+
+    stage.journal = Arc::new(stage.journal.reopen());
+    let mut controller = stage.with_entries().await;
+    controller.settled(&stage).await;
+    stage.until_ended().await;
+    let operations = stage.journal.operations(&"p".into(), 10, None).await.expect("a journal");
+    assert_eq!(operations.len(), 1, "{:?}", controller.view.load().decision);
+    assert!(operations[0].decision > Some(decision.id), "decided anew: {:?}", operations[0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_holding_alert_is_a_guard_until_it_expires_or_is_resolved() {
     let stage = Stage::of(3);
     let mut controller = stage.with_entries().await;
@@ -92,6 +115,18 @@ async fn a_holding_alert_is_a_guard_until_it_expires_or_is_resolved() {
     controller.check(&stage).await;
     assert!(!holds(&controller), "nobody spoke of it for five hours");
     assert_eq!(alerts_told(&stage).await[0], "upgrade expired (Upgrade Upgrade-1)");
+
+    // Prometheus was away until Alertmanager took it for resolved; it comes back and sends what it always sent.
+    let start = stage.clock.now();
+    controller.told(&told("Upgrade", start, None)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    controller.told(&told("Upgrade", start, Some(stage.clock.now()))).await;
+    controller.check(&stage).await;
+    assert!(!holds(&controller), "it is resolved");
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    controller.told(&told("Upgrade", start, None)).await;
+    controller.check(&stage).await;
+    assert!(holds(&controller), "it fires again, with its old start");
 }
 
 #[tokio::test(start_paused = true)]
