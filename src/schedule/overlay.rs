@@ -212,7 +212,8 @@ impl Stand {
     }
 
     fn floor(&self, nodes: u32) -> Floor {
-        Floor { nodes, window: self.window.name.clone(), opens: self.next.filter(|_| self.growing) }
+        let opens = self.next.filter(|_| self.growing);
+        Floor { nodes, window: self.window.name.clone(), opens, since: self.since }
     }
 
     fn frozen(&self) -> Option<Frozen> {
