@@ -226,3 +226,40 @@ fn what_a_window_wanted_is_taken_back_when_no_window_wants_it_any_more() {
         assert_eq!(let_go(&world.policy, &world.situation(None)).as_deref(), expected, "{name}");
     }
 }
+
+#[test]
+fn checks_that_held_against_one_line_do_not_count_for_a_stricter_one() {
+    let set: fn(&mut World, f64) = |w, line| w.policy.thresholds.cpu_threshold_low = line;
+    let streak = |decision: &Decision, name: &str| {
+        let condition = decision.conditions.iter().find(|c| c.name == name).expect("a condition");
+        (condition.streak, condition.active)
+    };
+    let mut world = World::nodes(6);
+    set(&mut world, 0.6);
+    assert_eq!(streak(&world.checks(5), "cpu_low"), (5, true));
+    set(&mut world, 0.3);
+    world.fresh(Signal::Cpu, 0.29);
+    let since = world.seen.at.plus(CHECK);
+    assert_eq!(streak(&world.checks(1), "cpu_low"), (1, false), "five were above this line");
+    assert_eq!(world.memory.recent.streaks["cpu_low"].since, Some(since));
+    set(&mut world, 0.6);
+    assert_eq!(streak(&world.checks(1), "cpu_low"), (2, false), "what was below 0.3 is below 0.6");
+
+    // Thought through anew without a new check.
+    world.fresh(Signal::Cpu, 0.29);
+    assert_eq!(streak(&world.checks(3), "cpu_low"), (5, true));
+    set(&mut world, 0.3);
+    let again = decide(&world.policy, &world.memory, &world.situation(None));
+    assert_eq!(streak(&again.decision, "cpu_low"), (0, false));
+
+    let mut world = World::nodes(6);
+    world.policy.checks.cpu_high = Some(2);
+    world.policy.thresholds.cpu_threshold_high = 0.45;
+    world.mode = Mode::Stopped;
+    assert_eq!(streak(&world.checks(2), "cpu_high"), (2, true));
+    world.policy.thresholds.cpu_threshold_high = 0.75;
+    world.fresh(Signal::Cpu, 0.8);
+    assert_eq!(streak(&world.checks(1), "cpu_high"), (1, false));
+    world.policy.thresholds.cpu_threshold_high = 0.7;
+    assert_eq!(streak(&world.checks(1), "cpu_high"), (2, true), "a lower line is less to ask");
+}
