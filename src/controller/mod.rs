@@ -396,7 +396,9 @@ impl Controller {
     async fn turn(&mut self, request: Option<&Request>) -> Result<Option<Decision>, JournalError> {
         let Some(world) = &self.world else { return Ok(None) };
         let situation = self.situation(world, request);
-        let Outcome { decision, memory } = decide::decide(&self.policy(), &self.memory, &situation);
+        let policy = self.policy();
+        let Outcome { decision, memory } = decide::decide(&policy, &self.memory, &situation);
+        let let_go = decide::let_go(&policy, &situation);
         let changed = self.decision.as_ref().is_none_or(|before| differs(before, &decision));
         let who = request.map_or(OURSELVES, |r| r.who.as_str());
         let entry =
@@ -410,6 +412,9 @@ impl Controller {
         } else if let Some(running) = self.operation.as_ref().filter(|o| decide::preempts(&decision, o)) {
             let id = running.id.clone();
             self.pre_empt(&id, headline(&decision)).await?;
+        } else if let (Some(why), Some(running)) = (let_go, &self.operation) {
+            let id = running.id.clone();
+            self.pre_empt(&id, why).await?;
         }
         Ok(Some(decision))
     }

@@ -91,7 +91,7 @@ impl Controller {
         Ok(Reply::Done)
     }
 
-    /// Gets the operation out of the way of a stronger decision. One that has moved on meanwhile is let be: the next check
+    /// Takes the operation back, for a stronger decision or because its reason has gone. One that has moved on meanwhile is let be: the next check
     /// decides anew.
     pub(super) async fn pre_empt(&mut self, id: &OperationId, why: String) -> Result<(), JournalError> {
         let order = Order { what: Verb::Cancel, who: super::OURSELVES.into(), reason: Some(why) };

@@ -23,6 +23,16 @@ pub enum Side {
     Capacity,
 }
 
+impl Side {
+    /// Whether less is beyond the new line than was beyond the old one.
+    fn is_stricter(self, old: f64, new: f64) -> bool {
+        match self {
+            Side::Low => new < old,
+            Side::High | Side::Capacity => new > old,
+        }
+    }
+}
+
 /// A condition, and what the triggers need besides.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -96,9 +106,9 @@ pub fn check(policy: &Policy, memory: &mut Memory, now: &Situation, roster: &Ros
     let before = std::mem::take(&mut memory.recent.streaks);
     let mut streaks = BTreeMap::new();
     let mut known = Vec::new();
-    let mut add = |name: String, signal: &Signal, side, line, needed, (value, vote): (Option<f64>, Vote)| {
-        let old = before.get(&name).copied().unwrap_or_default();
-        let streak = if counts { old.after(vote, seen.at) } else { old };
+    let mut add = |name: String, signal: &Signal, side: Side, line, needed, (value, vote): (Option<f64>, Vote)| {
+        let old = before.get(&name).copied().unwrap_or_default().against(line, |old, new| side.is_stricter(old, new));
+        let streak = if counts { old.after(vote, line, seen.at) } else { old };
         let active = vote == Vote::For && streak.checks >= needed;
         streaks.insert(name.clone(), streak);
         let condition = Condition { name, value, line, streak: streak.checks, needed, active };

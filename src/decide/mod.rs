@@ -35,6 +35,7 @@ pub use memory::{Memory, cooldowns};
 pub use policy::Policy;
 pub use projection::lead_time;
 pub use triggers::alert::standings;
+pub use triggers::schedule::let_go;
 pub use words::explain;
 
 /// All that a decision looks at besides policy and memory.

@@ -17,20 +17,33 @@ pub enum Vote {
 }
 
 /// Checks in a row that voted for a condition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Streak {
     pub checks: u32,
     /// Silent checks since the last vote.
     silent: u32,
     /// When the first of `checks` was made; `None` while there is none.
     pub since: Option<Timestamp>,
+    /// The line that the last of `checks` was held against.
+    line: Option<f64>,
 }
 
 impl Streak {
+    /// What it is worth against a line that may have moved: nothing when `is_stricter`, told the line it was counted
+    /// against and this one, says that less is beyond this one.
+    pub fn against(self, line: f64, is_stricter: impl Fn(f64, f64) -> bool) -> Streak {
+        if self.line.is_some_and(|counted| is_stricter(counted, line)) { Streak::default() } else { self }
+    }
+
     /// A silent check leaves the count as it was, until five in a row have made it worthless.
-    pub fn after(self, vote: Vote, at: Timestamp) -> Streak {
+    pub fn after(self, vote: Vote, line: f64, at: Timestamp) -> Streak {
         match vote {
-            Vote::For => Streak { checks: self.checks.saturating_add(1), silent: 0, since: self.since.or(Some(at)) },
+            Vote::For => Streak {
+                checks: self.checks.saturating_add(1),
+                silent: 0,
+                since: self.since.or(Some(at)),
+                line: Some(line),
+            },
             Vote::Against => Streak::default(),
             Vote::Silent if self.silent + 1 >= SILENT_CHECKS => Streak::default(),
             Vote::Silent => Streak { silent: self.silent + 1, ..self },
@@ -59,7 +72,7 @@ mod tests {
             let end = votes
                 .iter()
                 .enumerate()
-                .fold(Streak::default(), |s, (i, vote)| s.after(*vote, Timestamp::from_millis(i as i64)));
+                .fold(Streak::default(), |s, (i, vote)| s.after(*vote, 1.0, Timestamp::from_millis(i as i64)));
             assert_eq!(end.checks, expected, "{name}");
             assert_eq!(end.since.is_some(), expected > 0, "{name}: {end:?}");
         }

@@ -91,6 +91,9 @@ pub struct NodeSeen {
     pub healthy: bool,
     /// When the node last became unhealthy; `None` while healthy.
     pub unhealthy_since: Option<Timestamp>,
+    /// Nobody told at the last check how the node is: what stands above is what was known before.
+    #[serde(default)]
+    pub health_unknown: bool,
     /// Values in the signal's unit; a signal without a number is absent.
     pub values: BTreeMap<Signal, f64>,
     /// `None` where the datastore does not tell.

@@ -43,6 +43,8 @@ pub struct Floor {
     pub window: Arc<str>,
     /// When the window opens; `None` once it is open.
     pub opens: Option<Timestamp>,
+    /// When it opened; `None` until then.
+    pub since: Option<Timestamp>,
 }
 
 /// A freeze, and the window that asks for it.

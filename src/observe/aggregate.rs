@@ -81,6 +81,7 @@ fn node(
         up: look.is_some_and(|l| l.answer == Answer::Up),
         healthy: entry.state != NodeState::Lost && track.is_some_and(|t| t.health.healthy),
         unhealthy_since: track.and_then(|t| t.health.unhealthy_since),
+        health_unknown: track.is_none_or(|t| t.health_unknown),
         load: load(&values, thresholds),
         values,
         shards: held.map(|h| h.shards),

@@ -609,3 +609,31 @@ fn health_that_nobody_could_tell_stays_as_it_was() {
         "three bad checks, unknown between"
     );
 }
+
+#[test]
+fn maintenance_excuses_a_node_of_which_nobody_tells_anything() {
+    let settings = settings(&[]);
+    let mut window = Window::default();
+    let mut roster = serving(1);
+    // State, answer, and afterwards: healthy, ill since a check, known.
+    let (serving, excused) = (NodeState::Serving, NodeState::Maintenance);
+    let story = [
+        (serving, Answer::Up, (true, None, true)),
+        (serving, Answer::None, (true, None, true)),
+        (serving, Answer::None, (true, None, true)),
+        (serving, Answer::None, (false, Some(at(3)), true)),
+        (serving, Answer::Unknown, (false, Some(at(3)), false)),
+        (excused, Answer::Unknown, (false, None, false)),
+        (serving, Answer::Unknown, (false, None, false)),
+        (serving, Answer::Up, (true, None, true)),
+        (excused, Answer::Unknown, (true, None, false)),
+        (NodeState::Joining, Answer::Unknown, (true, None, false)),
+    ];
+    for (check, (state, answer, expected)) in story.into_iter().enumerate() {
+        roster[0].state = state;
+        window.push(&settings, &roster, vec![NodeSample { answer, ..sample(0, check, vec![]) }], None);
+        let seen = aggregate(&settings, &ScalingThresholds::of(Profile::Default), &window, &roster, None, at(check));
+        let node = &seen.nodes[0];
+        assert_eq!((node.healthy, node.unhealthy_since, !node.health_unknown), expected, "check {check}");
+    }
+}

@@ -40,6 +40,8 @@ impl Told {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Track {
     pub health: Health,
+    /// Nobody told at the last check how it is.
+    pub health_unknown: bool,
     /// `None` when the last check did not ask it.
     pub last: Option<Look>,
     /// When the node was last asked.
@@ -81,14 +83,15 @@ impl Window {
         for entry in roster {
             let track = self.nodes.entry(entry.id.clone()).or_default();
             let Some(sample) = samples.remove(&entry.id) else {
-                track.last = None;
+                (track.last, track.health_unknown) = (None, true);
                 continue;
             };
             let ill = store.and_then(|s| s.member(&entry.id)).is_some_and(|member| !member.healthy);
-            let good = sample.answer == Answer::Up && !ill;
+            track.health_unknown = sample.answer == Answer::Unknown && !ill;
+            let good = if track.health_unknown { track.health.healthy } else { sample.answer == Answer::Up && !ill };
             match entry.state {
-                _ if sample.answer == Answer::Unknown && !ill => {}
                 NodeState::Maintenance | NodeState::Joining => track.health.check_excused(good),
+                _ if track.health_unknown => {}
                 _ => track.health.check(good, sample.at, settings.bad_checks, settings.good_checks),
             }
             track.look(sample);

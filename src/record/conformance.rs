@@ -78,6 +78,7 @@ fn observation(at: Timestamp, cpu: Option<f64>) -> Observation {
         up: true,
         healthy: true,
         unhealthy_since: None,
+        health_unknown: false,
         values: BTreeMap::new(),
         shards: None,
         bytes: None,

@@ -3,6 +3,7 @@
 //! Of several open windows: the highest `min_nodes`, the lowest `max_nodes`, the highest `desired_nodes`, the stricter
 //! freeze; of any other threshold the one that is listed last. Where a floor and a ceiling of different windows
 //! contradict each other, `min_nodes` holds and `max_nodes` is raised to it: too many nodes cost money, too few an outage.
+//! A floor that holds ahead of a start goes no higher than the open windows allow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,12 +141,15 @@ impl Standing {
         if let Some((least, stand)) = highest_min {
             overlay.set("min_nodes", least, stand);
         }
+        let lowest_max = open().filter_map(|s| Some((s.window.count("max_nodes")?, s))).min_by_key(|(n, _)| *n);
+        let room = lowest_max.map_or(u32::MAX, |(most, _)| most);
         for stand in growing() {
-            if let Some(least) = stand.window.count("min_nodes").filter(|n| *n > overlay.thresholds.min_nodes) {
+            // One that is not open yet does not take from an open one what that allows.
+            let least = stand.window.count("min_nodes").map(|n| n.min(room));
+            if let Some(least) = least.filter(|n| *n > overlay.thresholds.min_nodes) {
                 overlay.set("min_nodes", least, stand);
             }
         }
-        let lowest_max = open().filter_map(|s| Some((s.window.count("max_nodes")?, s))).min_by_key(|(n, _)| *n);
         let floors = open().chain(growing()).filter_map(|s| Some((s.window.floor()?, s)));
         let floor = floors.max_by_key(|(n, _)| *n);
         match (lowest_max, floor) {
@@ -208,7 +212,8 @@ impl Stand {
     }
 
     fn floor(&self, nodes: u32) -> Floor {
-        Floor { nodes, window: self.window.name.clone(), opens: self.next.filter(|_| self.growing) }
+        let opens = self.next.filter(|_| self.growing);
+        Floor { nodes, window: self.window.name.clone(), opens, since: self.since }
     }
 
     fn frozen(&self) -> Option<Frozen> {

@@ -133,6 +133,23 @@ async fn more_nodes_than_a_window_wants_go_one_by_one_and_no_further() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_that_a_window_wanted_ends_with_the_window() {
+    let stage = Stage::with_data(4);
+    stage.world.set_flight(Some(Duration::from_secs(1200)));
+    let night = ", schedules: [{name: night, start: '0 16 * * *', end: '10 16 * * *', desired_nodes: 3}]";
+    let mut controller = stage.with(night).await;
+    controller.until(&stage, "2025-11-24T16:09:00Z", 3).await;
+    let drain = controller.operation.clone().expect("a drain under way");
+    assert_eq!((drain.kind, drain.trigger), (Kind::ScaleDown, Trigger::Schedule));
+    controller.until(&stage, "2025-11-24T17:30:00Z", 3).await;
+    let last = controller.last_operation.clone().expect("an operation");
+    assert_eq!((&last.id, last.state), (&drain.id, OperationState::Cancelled), "{last:#?}");
+    let why = last.cancel.as_deref().expect("who and why");
+    assert!(why.contains("the window that wanted fewer nodes has closed"), "{why}");
+    assert_eq!((stage.nodes(), stage.world.cordoned()), (4, 0), "{:#?}", stage.world.ledger());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_freeze_holds_what_a_window_wants_and_lets_people_pass() {
     let stage = Stage::of(6);
     let frozen = ", schedules: [{name: launch, from: 2025-11-24T15:30, to: 2025-11-24T17:30, freeze: all}, \

@@ -11,7 +11,7 @@ use Cell::{Blocks, NotUp, Passes, UpWithReason};
 use Kind::{Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
 pub use evidence::missing;
-pub use pace::cancellable_for;
+pub use pace::{cancellable, cancellable_for};
 
 use super::triggers::{Look, Wish};
 use crate::model::{Guard, GuardHit, Kind, Timestamp};

@@ -114,8 +114,13 @@ pub fn operation_running(case: &Case) -> Option<Held> {
     Held::until(format!("a would-be {} would run for another {left}", kind.as_str()), end)
 }
 
-/// Replace or up cancels a running rebalance, or a scale-down that has not left the cluster yet; nothing else.
+/// Replace or up cancels what may be taken back; nothing else does.
 pub fn cancellable_for(wanted: Kind, operation: &Operation) -> bool {
+    matches!(wanted, Kind::ScaleUp | Kind::Replace) && cancellable(operation)
+}
+
+/// Whether an operation may still be taken back: a rebalance, or a scale-down that has not left the cluster yet.
+pub fn cancellable(operation: &Operation) -> bool {
     let left_the_cluster = || {
         let left = |s: &Step| {
             matches!(s.action, StepAction::Leave { .. }) && !matches!(s.state, StepState::Waiting | StepState::Skipped)
@@ -127,8 +132,7 @@ pub fn cancellable_for(wanted: Kind, operation: &Operation) -> bool {
         Kind::ScaleDown => !left_the_cluster(),
         Kind::ScaleUp | Kind::Replace | Kind::Adopt | Kind::Reap => false,
     };
-    matches!(wanted, Kind::ScaleUp | Kind::Replace)
-        && stoppable
+    stoppable
         && operation.state == OperationState::Running
         // A person's pause stands.
         && !operation.paused

@@ -266,6 +266,7 @@ fn node(name: &NodeId) -> NodeSeen {
         up: true,
         healthy: true,
         unhealthy_since: None,
+        health_unknown: false,
         values: BTreeMap::new(),
         shards: None,
         bytes: None,

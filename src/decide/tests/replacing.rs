@@ -10,7 +10,7 @@ fn replace(name: &str) -> Action {
 
 #[test]
 fn a_node_unhealthy_for_long_enough_is_replaced() {
-    let cases: [(&str, Change, Option<&str>); 13] = [
+    let cases: [(&str, Change, Option<&str>); 15] = [
         ("after the grace", |_| {}, Some("n1")),
         ("not before", |w| w.node("n1").unhealthy_since = Some(w.seen.at), None),
         ("switched off", |w| w.policy.replace.enabled = false, None),
@@ -18,6 +18,16 @@ fn a_node_unhealthy_for_long_enough_is_replaced() {
         ("joining still", |w| w.node("n1").state = NodeState::Joining, None),
         ("lost already", |w| w.node("n1").state = NodeState::Lost, None),
         ("healthy again", |w| w.node("n1").healthy = true, None),
+        ("nobody tells how it is now", |w| w.node("n1").health_unknown = true, None),
+        (
+            "of another nobody tells",
+            |w| {
+                let since = w.node("n1").unhealthy_since.unwrap().minus(CHECK);
+                let node = w.node("n3");
+                (node.healthy, node.unhealthy_since, node.health_unknown) = (false, Some(since), true);
+            },
+            Some("n1"),
+        ),
         (
             "the one that is ill longest",
             |w| {
@@ -56,6 +66,17 @@ fn a_node_unhealthy_for_long_enough_is_replaced() {
         let decision = world.check();
         assert_eq!(decision.action, expected.map_or(Action::Hold, replace), "{name}: {}", explain(&decision));
     }
+}
+
+#[test]
+fn silence_about_a_node_that_was_ill_is_told_and_replaces_nothing() {
+    let mut world = World::with_dead_node(6);
+    world.node("n1").health_unknown = true;
+    let decision = world.checks(100);
+    assert_eq!(decision.wanted, None, "{}", explain(&decision));
+    assert!(decision.because.contains(&"health of n1 is not known".to_string()), "{:?}", decision.because);
+    world.node("n1").health_unknown = false;
+    assert_eq!(world.check().action, replace("n1"), "it is known again, and ill");
 }
 
 #[test]

@@ -3,13 +3,25 @@
 use std::time::Duration;
 
 use super::{Heard, Look, Wish};
+use crate::decide::words;
 use crate::model::{Kind, NodeSeen, Timestamp, Trigger};
 use crate::units;
 
 /// At most one automatic replacement in this time.
 const APART: Duration = Duration::from_secs(3600);
+/// Nodes that a sentence names.
+const MOST_NAMED: usize = 3;
 
 pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
+    let mut heard = of_the_longest_ill(look);
+    let silent: Vec<String> = ill(look).filter(|n| n.health_unknown).map(|n| n.id.to_string()).collect();
+    if !silent.is_empty() {
+        heard.notes.push(format!("health of {} is not known", words::some_of(&silent, MOST_NAMED)));
+    }
+    heard
+}
+
+fn of_the_longest_ill<'a>(look: &Look<'a>) -> Heard<'a> {
     let Some((since, node)) = longest_unhealthy(look) else { return Heard::default() };
     let now = look.now.seen.at;
     let ill = format!("{} is unhealthy since {since} ({})", node.id, units::time(now.since(since)));
@@ -30,11 +42,16 @@ pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
     Heard::wish(Wish { subject, ..Wish::new(Kind::Replace, Trigger::Availability, vec![ill]) })
 }
 
+/// A node that was ill and of which nobody tells anything now may be well again: that is no reason to replace it.
+fn longest_unhealthy<'a>(look: &Look<'a>) -> Option<(Timestamp, &'a NodeSeen)> {
+    let known = ill(look).filter(|n| !n.health_unknown);
+    known.filter_map(|n| Some((n.unhealthy_since?, n))).min_by_key(|(since, n)| (*since, &n.id))
+}
+
 /// A node in maintenance is expected to be silent, one that joins is its operation's business, a lost one is not in the
 /// roster.
-fn longest_unhealthy<'a>(look: &Look<'a>) -> Option<(Timestamp, &'a NodeSeen)> {
-    let ill = look.roster.expected().filter(|n| !n.healthy);
-    ill.filter_map(|n| Some((n.unhealthy_since?, n))).min_by_key(|(since, n)| (*since, &n.id))
+fn ill<'a>(look: &Look<'a>) -> impl Iterator<Item = &'a NodeSeen> {
+    look.roster.expected().filter(|n| !n.healthy && n.unhealthy_since.is_some())
 }
 
 /// How long a node may be unhealthy: less once too few others are well.

@@ -51,7 +51,7 @@ fn counts_of_several_windows() {
     let later = |sets: &[(&'static str, f64)], more| window("later", false, sets, more);
     let none = Asks::default;
     type Counts = (u32, u32, Option<u32>, Option<u32>);
-    let cases: [(&str, Vec<Arc<Window>>, Counts); 17] = [
+    let cases: [(&str, Vec<Arc<Window>>, Counts); 19] = [
         ("none", vec![], (3, 10, None, None)),
         ("higher", vec![open(&[("min_nodes", 5.0)], none())], (5, 10, Some(5), None)),
         ("lower", vec![open(&[("min_nodes", 2.0)], none())], (2, 10, Some(2), None)),
@@ -96,6 +96,16 @@ fn counts_of_several_windows() {
             "but for an open window",
             vec![later(&[("max_nodes", 15.0)], desired(12)), open(&[("max_nodes", 8.0)], none())],
             (3, 8, Some(8), None),
+        ),
+        (
+            "a min that is not open yet, too",
+            vec![open(&[("max_nodes", 4.0)], none()), later(&[("min_nodes", 8.0)], none())],
+            (4, 4, Some(4), None),
+        ),
+        (
+            "as far as an open one leaves room",
+            vec![later(&[("min_nodes", 12.0)], none()), open(&[("max_nodes", 12.0)], none())],
+            (12, 12, Some(12), None),
         ),
         (
             "what is wanted now gives way to it",
