@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,6 +40,15 @@ const MAX_CONNECTIONS: usize = 512;
 /// Where a request comes from; put among the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// How the handshake of a request's connection came out; among the extensions of a request over TLS.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    /// With what it was made: a long connection outlives what is in force.
+    pub config: Arc<rustls::ServerConfig>,
+    /// What the peer showed: its own certificate, then those between it and a CA. Empty: none.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+}
 
 /// With what a connection's handshake is made; asked anew for each, so that a renewed certificate is used at once.
 pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -65,20 +75,15 @@ where
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let service = service.clone();
-        let with_peer = tower::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            let mut service = service.clone();
-            async move { service.call(request).await }
-        });
-        let (watcher, tls) = (graceful.watcher(), tls.clone());
+        let (service, watcher, tls) = (service.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
             let _place = place;
-            let service = TowerToHyperService::new(with_peer);
-            let Some(tls) = tls else { return talk(stream, service, watcher).await };
+            let Some(tls) = tls else { return talk(stream, told(service, peer, None), watcher).await };
+            let config = tls();
             // A peer that never ends its handshake is one that never sends its header.
-            if let Ok(Some(stream)) = tokio::time::timeout(HEADER_TIMEOUT, secured(stream, tls())).await {
-                talk(stream, service, watcher).await;
+            if let Ok(Some(stream)) = tokio::time::timeout(HEADER_TIMEOUT, secured(stream, config.clone())).await {
+                let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+                talk(stream, told(service, peer, Some(Handshake { config, certificates })), watcher).await;
             }
         });
     }
@@ -86,11 +91,32 @@ where
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
 }
 
+/// Puts what is known of the connection among the extensions of each request.
+fn told<S>(
+    service: S,
+    peer: SocketAddr,
+    handshake: Option<Handshake>,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    tower::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        if let Some(handshake) = &handshake {
+            request.extensions_mut().insert(handshake.clone());
+        }
+        let mut service = service.clone();
+        async move { service.call(request).await }
+    })
+}
+
 /// The requests of one connection, one after the other.
 async fn talk<S>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: S, watcher: Watcher)
 where
-    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible> + 'static,
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + 'static,
 {
+    let service = TowerToHyperService::new(service);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -3,17 +3,16 @@
 //! that it names; no problem shows what a key or a password hash holds.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{RootCertStore, ServerConfig};
 
 use super::problem::ConfigError;
 use super::section::{Item, Problems, Section};
 use super::{read_bounded, read_text, yaml};
-use crate::serve::auth::tls::{self, ClientCertificate, TlsSettings, VERSIONS};
+use crate::serve::auth::tls::{self, Built, ClientCertificate, TlsSettings, VERSIONS};
 use crate::serve::auth::{PasswordHash, WebSettings};
 
 /// A file that was read, and which ones it led to.
@@ -56,9 +55,9 @@ fn whole(root: &Section<'_>, base_dir: &Path, files: &mut Vec<PathBuf>) -> WebSe
     let mut settings = WebSettings::default();
     let section = root.section("tls_server_config");
     let tls = Tls { section: &section, base_dir, files }.read();
-    if let Some(read) = tls {
-        settings.certificate_needed = matches!(read.client, ClientCertificate::Needed(_));
-        settings.tls = built(&section, read);
+    if let Some(built) = tls.and_then(|read| built(&section, read)) {
+        settings.certificates_needed = built.certificates_needed;
+        settings.tls = Some(built.config);
     }
     let http = root.section("http_server_config");
     let _ = http.flag("http2"); // clients agree to HTTP/1.1 either way: it is all that we offer
@@ -67,18 +66,27 @@ fn whole(root: &Section<'_>, base_dir: &Path, files: &mut Vec<PathBuf>) -> WebSe
     headers.close();
     http.close();
     for (name, item) in root.section("basic_auth_users").entries() {
-        let hash = item.value.as_str().filter(|hash| hash.parse::<bcrypt::HashParts>().is_ok());
-        match hash {
+        let hash = item.value.as_str().unwrap_or_default();
+        match hash.parse::<bcrypt::HashParts>().map(|parts| parts.get_cost()) {
             _ if name.is_empty() || name.contains(':') => item.problem("is no name of a user", "no colon, not empty"),
-            Some(hash) => {
+            Ok(cost) if cost > DEAREST_HASH => {
+                let hint = format!("at most {DEAREST_HASH}; each step doubles the time: {HTPASSWD}");
+                item.problem(format!("has cost {cost}: each password would keep all others waiting"), hint);
+            }
+            Ok(_) => {
                 settings.users.insert(name.into(), PasswordHash(hash.into()));
             }
-            None => item.problem("is not a bcrypt hash", "htpasswd -nBC 10 \"\" | tr -d ':\\n'"),
+            Err(_) => item.problem("is not a bcrypt hash", HTPASSWD),
         }
     }
     root.note_unknown(&["rate_limit"], &[("web", OURS), ("tokens", OURS), ("roles", OURS)]);
     settings
 }
+
+const HTPASSWD: &str = "htpasswd -nBC 10 \"\" | tr -d ':\\n'";
+
+/// The largest cost of bcrypt: some seconds of one core.
+const DEAREST_HASH: u32 = 16;
 
 const OURS: &str =
     "tokens and roles stand under `web` in the file of --config.file: other programs refuse this file with them";
@@ -105,9 +113,9 @@ fn header(section: &Section<'_>, name: &'static str, words: &[&str]) -> Option<(
     Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value?))
 }
 
-fn built(section: &Section<'_>, settings: TlsSettings) -> Option<Arc<ServerConfig>> {
+fn built(section: &Section<'_>, settings: TlsSettings) -> Option<Built> {
     match settings.build() {
-        Ok(config) => Some(Arc::new(config)),
+        Ok(built) => Some(built),
         Err(rustls::Error::InconsistentKeys(_)) => {
             let hint = "renewed one before the other? The pair that was in force stays until both fit";
             section.problems.add(section.own_path(), "key and certificate are not of one pair", hint);

@@ -18,7 +18,7 @@ use super::access::{check_host, check_origin};
 use super::auth::{Caller, InForce, Role, needed};
 use super::problem::Problem;
 use super::routes::{Endpoint, Found, Routes};
-use crate::http::{Answer, BodyError, Peer, read_body};
+use crate::http::{Answer, BodyError, Handshake, Peer, read_body};
 use crate::telemetry::Telemetry;
 
 /// Longest time from the head of a request to its answer: above the time for a body, below a client's patience.
@@ -26,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Largest body that is taken; a notification of thousands of alerts is larger than what a person sends.
 const BODY_LIMIT: usize = 1 << 20;
 const NOTIFICATION_LIMIT: usize = 4 << 20;
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Under which names a listener is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,11 @@ pub fn stack(
             request.extensions_mut().insert(found);
             let access = server.access.in_force();
             request.extensions_mut().insert(access.clone());
+            let outlived = !access.made(request.extensions().get::<Handshake>());
             let mut answer = guarded(server.clone(), names, template, request).await;
+            if outlived {
+                answer.headers_mut().insert(header::CONNECTION, CLOSE); // the next one gets a handshake of today
+            }
             for (name, value) in &access.headers {
                 answer.headers_mut().entry(name).or_insert_with(|| value.clone()); // a page that knows better says so
             }
@@ -142,7 +148,7 @@ async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Ans
     let (mut head, body) = request.into_parts();
     let admitted = entrance(server, names, &mut head).await;
     let notifies = matches!(admitted, Ok((Endpoint::Alertmanager, ..)));
-    let body = read_body(body, if notifies { NOTIFICATION_LIMIT } else { BODY_LIMIT }).await;
+    let body = read_body(body, kept(admitted.as_ref().ok().map(|(endpoint, ..)| *endpoint))).await;
     let call = admitted.and_then(|(endpoint, id, caller)| {
         if let Err(error) = body.as_ref()
             && notifies
@@ -158,6 +164,15 @@ async fn admit(server: &Server, names: Names, request: Request<Incoming>) -> Ans
     }
 }
 
+/// How many bytes of a body are kept, by what is asked for; of a refused request's (`None`) none.
+fn kept(asked: Option<Endpoint>) -> usize {
+    match asked {
+        None => 0,
+        Some(Endpoint::Alertmanager) => NOTIFICATION_LIMIT,
+        Some(_) => BODY_LIMIT,
+    }
+}
+
 /// What a request asks for, if it may ask at all, and who asks. Who may not ask does not learn what there is.
 async fn entrance(
     server: &Server,
@@ -167,6 +182,11 @@ async fn entrance(
     let found = head.extensions.remove::<Found>().expect("the outermost layer puts it there");
     let access = head.extensions.remove::<Arc<InForce>>().expect("the outermost layer puts it there");
     let external = server.options.external_url.as_ref();
+    if !access.lets_in(head.extensions.get::<Handshake>()) {
+        let detail =
+            "this needs a client certificate, and what this connection showed of one is not trusted now: connect anew";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+    }
     // A page that made a browser come under a name of its own could not bring a credential along.
     if names == Names::Checked && !access.authenticated {
         check_host(&head.uri, &head.headers, external)?;
@@ -176,7 +196,8 @@ async fn entrance(
         None => Caller::anyone(),
         Some(needed) => {
             let caller = access.credentials.caller(&head.headers).await;
-            if caller.is_err() && head.headers.contains_key(header::AUTHORIZATION) {
+            if caller.as_ref().is_err_and(Problem::is_unauthorized) && head.headers.contains_key(header::AUTHORIZATION)
+            {
                 server.telemetry.credential_refused(found.template, head.extensions.get::<Peer>().map(|peer| peer.0));
             }
             caller?.with(needed)?
@@ -194,8 +215,18 @@ fn refused_body(error: BodyError) -> Problem {
     match error {
         BodyError::TooLarge(_) => problem,
         // What is still to come of this body cannot be told from a next request.
-        BodyError::TooSlow | BodyError::Broken => {
-            problem.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+        BodyError::TooSlow | BodyError::Broken => problem.with_header(header::CONNECTION, CLOSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_what_was_refused() {
+        for (asked, bytes) in [(None, 0), (Some(Endpoint::Alertmanager), 4 << 20), (Some(Endpoint::Start), 1 << 20)] {
+            assert_eq!(kept(asked), bytes, "{asked:?}");
         }
     }
 }

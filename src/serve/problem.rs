@@ -43,6 +43,11 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// Whether it is that nobody is known by what the request brings.
+    pub fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// What was wrong, where, and what to do.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -182,6 +182,86 @@ async fn only_whom_the_ca_has_signed_gets_past_the_handshake() {
     }
 }
 
+/// A connection that stays open while other things change.
+struct Line(tokio_rustls::client::TlsStream<TcpStream>);
+
+impl Line {
+    async fn open(connector: &tokio_rustls::TlsConnector, address: &str) -> Line {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        Line(connector.connect(name, stream).await.expect("a handshake"))
+    }
+
+    /// The head of the answer, in small letters.
+    async fn ask(&mut self, line: &str) -> String {
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.expect("a request");
+        let mut answer = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&answer).to_lowercase();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.split("content-length: ").nth(1).expect("a length").lines().next();
+                if body.len() >= length.expect("a line").parse::<usize>().expect("a number") {
+                    return head.into();
+                }
+            }
+            assert_ne!(self.0.read_buf(&mut answer).await.expect("more"), 0, "cut off after {text:?}");
+        }
+    }
+
+    /// Asks until something else than "200, and go on" is answered: that, and whether the connection ended.
+    async fn until_told_otherwise(mut self, world: &World) -> (String, bool) {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let head = self.ask("GET /autoscaling/thresholds").await;
+            if !head.starts_with("http/1.1 200") || head.contains("connection: close") {
+                return (head, self.0.read_u8().await.is_err());
+            }
+            assert!(Instant::now() < deadline, "still in\n{}", world.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Here a certificate is all that anybody is asked for, and who is in may do everything.
+#[tokio::test]
+async fn an_open_connection_keeps_no_right_that_a_new_one_would_not_get() {
+    let (mut world, authority) = secured_world();
+    let without_tokens = crate::CONFIG.split("web:").next().expect("the pools");
+    std::fs::write(world.path("config.yaml"), without_tokens).expect("the configuration");
+    std::fs::write(world.path("clients.pem"), authority.pem()).expect("the clients' CA");
+    std::fs::write(world.path("web.yml"), TLS).expect("the web configuration");
+    start(&mut world).await;
+    let address = world.url.replace("https://", "");
+    let (nobody, own) = (connector(&world, None), connector(&world, Some(&authority.issue())));
+    let write = |name: &str, text: &str| std::fs::write(world.path(name), text).expect(name);
+    let refused = |(head, ended): (String, bool)| {
+        assert!(head.starts_with("http/1.1 401") && head.contains("connection: close") && ended, "{head}");
+    };
+
+    let mut line = Line::open(&nobody, &address).await;
+    assert!(line.ask("POST /autoscaling/stop").await.starts_with("http/1.1 200"), "{}", world.logs());
+    let demanding = TLS.replace('}', ", client_ca_file: clients.pem, client_auth_type: RequireAndVerifyClientCert}");
+    write("web.yml", &demanding);
+    refused(line.until_told_otherwise(&world).await);
+
+    let line = Line::open(&own, &address).await;
+    write("web.yml", &format!("{demanding}http_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"));
+    let (head, ended) = line.until_told_otherwise(&world).await;
+    assert!(head.starts_with("http/1.1 200") && ended, "who is still let in connects anew, without a refusal: {head}");
+
+    let line = Line::open(&own, &address).await;
+    write("web.yml", &demanding.replace('}', ", client_allowed_sans: [elsewhere]}"));
+    refused(line.until_told_otherwise(&world).await);
+    write("web.yml", &demanding);
+    let let_in = async |_: &World| visit(&own, &address).await.ok();
+    world.until("any name is let in again", WAIT, let_in).await;
+
+    let line = Line::open(&own, &address).await;
+    write("clients.pem", &Authority::signing().pem());
+    refused(line.until_told_otherwise(&world).await);
+}
+
 #[tokio::test]
 async fn plain_http_to_a_tls_port_is_told_so() {
     let (mut world, _) = secured_world();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,15 +21,33 @@ use super::settings::{AccessSettings, PasswordHash, TokenDigest, TokenSource};
 /// A shorter token can be guessed; of 16 random characters none is.
 const SHORTEST_TOKEN: usize = 16;
 
+/// So many passwords wait for bcrypt at a time, a tenth of a second each as a rule; further ones may come again.
+const PLACES: usize = 16;
+
 /// Everybody who is known.
 pub struct Credentials {
     tokens: Vec<Token>,
     users: BTreeMap<String, User>,
     /// Costs as much as the dearest of the users': an unknown name is refused no sooner than a wrong password.
     decoy: Option<PasswordHash>,
-    /// Per user the digest of the password that bcrypt found right. A wrong one costs bcrypt each time.
+    pub(super) passwords: Arc<Passwords>,
+}
+
+/// What outlives a change of the files.
+pub(super) struct Passwords {
+    /// Per user the digest of the hash and the password that bcrypt found to belong together. A wrong one costs bcrypt
+    /// each time; with another hash all that was found is worth nothing.
     proven: Mutex<BTreeMap<String, [u8; 32]>>,
     bcrypt: Arc<Semaphore>,
+    /// Who is at bcrypt or waits for it.
+    places: Semaphore,
+}
+
+impl Default for Passwords {
+    fn default() -> Passwords {
+        let (bcrypt, places) = (Arc::new(Semaphore::new(1)), Semaphore::new(PLACES));
+        Passwords { proven: Mutex::default(), bcrypt, places }
+    }
 }
 
 struct Token {
@@ -108,7 +126,12 @@ impl Credentials {
         let users: BTreeMap<String, User> =
             users.into_iter().map(|(name, hash)| (name.clone(), User { hash, role: role(&name) })).collect();
         let decoy = users.values().map(|user| &user.hash).max_by_key(|hash| cost(hash)).cloned();
-        Ok(Credentials { tokens, users, decoy, proven: Mutex::default(), bcrypt: Arc::new(Semaphore::new(1)) })
+        Ok(Credentials { tokens, users, decoy, passwords: Arc::default() })
+    }
+
+    /// Takes over what was found out of the users' passwords.
+    pub fn succeeding(self, before: &Credentials) -> Credentials {
+        Credentials { passwords: before.passwords.clone(), ..self }
     }
 
     /// Whether anybody is asked who they are.
@@ -117,7 +140,7 @@ impl Credentials {
     }
 
     /// # Errors
-    /// 401, if nobody is known by what the request brings.
+    /// 401, if nobody is known by what the request brings; 503, if too many passwords wait to be looked at.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if !self.are_asked() {
             return Ok(Caller::anyone());
@@ -128,7 +151,7 @@ impl Credentials {
         };
         let found = match given.to_str().ok().and_then(|text| text.split_once(' ')) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => self.by_token(token.trim()),
-            Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => self.by_password(pair.trim()).await,
+            Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => self.by_password(pair.trim()).await?,
             _ => None,
         };
         found.ok_or_else(|| self.refused("the credential is not known here"))
@@ -153,33 +176,48 @@ impl Credentials {
         Some(Caller { name: Some(format!("token:{}", found.name)), role: Some(found.role) })
     }
 
-    async fn by_password(&self, pair: &str) -> Option<Caller> {
-        let pair = String::from_utf8(STANDARD.decode(pair).ok()?).ok()?;
-        let (name, password) = pair.split_once(':')?;
+    async fn by_password(&self, pair: &str) -> Result<Option<Caller>, Problem> {
+        let pair = STANDARD.decode(pair).ok().and_then(|pair| String::from_utf8(pair).ok());
+        let Some((name, password)) = pair.as_deref().and_then(|pair| pair.split_once(':')) else { return Ok(None) };
         let user = self.users.get(name);
-        let hash = user.map(|user| &user.hash).or(self.decoy.as_ref())?;
+        let Some(hash) = user.map(|user| &user.hash).or(self.decoy.as_ref()) else { return Ok(None) };
+        let right = self.passwords.are_one(user.map(|_| name), hash, password).await?;
+        Ok(user.filter(|_| right).map(|user| Caller { name: Some(format!("user:{name}")), role: user.role }))
+    }
+}
+
+impl Passwords {
+    /// Whether the password is the one of the hash. `name`: for whom that is remembered.
+    async fn are_one(&self, name: Option<&str>, hash: &PasswordHash, password: &str) -> Result<bool, Problem> {
         let proof = sha256(&[hash.0.as_bytes(), password.as_bytes()].concat()); // every hash is as long as the others
-        if !self.is_proven(name, &proof) {
-            let turn = self.bcrypt.clone().acquire_owned().await.ok()?;
-            // Others may have brought the same meanwhile.
-            if !self.is_proven(name, &proof) {
-                let (hash, password) = (hash.0.clone(), password.to_string());
-                let right = tokio::task::spawn_blocking(move || {
-                    let _turn = turn; // kept to the end of the work, even if nobody waits for it any more
-                    bcrypt::verify(password, &hash).unwrap_or(false)
-                });
-                if !right.await.unwrap_or(false) || user.is_none() {
-                    return None;
-                }
-                self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), proof);
-            }
+        if self.is_proven(name, &proof) {
+            return Ok(true);
         }
-        Some(Caller { name: Some(format!("user:{name}")), role: user?.role })
+        let busy = || Problem::unavailable("too many passwords wait to be looked at: come again, or bring a token");
+        let _place = self.places.try_acquire().map_err(|_| busy())?;
+        let turn = self.bcrypt.clone().acquire_owned().await.map_err(|_| busy())?;
+        // Others may have brought the same meanwhile.
+        if self.is_proven(name, &proof) {
+            return Ok(true);
+        }
+        let (hash, password) = (hash.0.clone(), password.to_string());
+        let right = tokio::task::spawn_blocking(move || {
+            let _turn = turn; // kept to the end of the work, even if nobody waits for it any more
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        });
+        let right = right.await.unwrap_or(false);
+        if let Some(name) = name.filter(|_| right) {
+            self.proven().insert(name.into(), proof);
+        }
+        Ok(right)
     }
 
-    fn is_proven(&self, name: &str, proof: &[u8; 32]) -> bool {
-        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.get(name).is_some_and(|known| bool::from(known.ct_eq(proof)))
+    fn is_proven(&self, name: Option<&str>, proof: &[u8; 32]) -> bool {
+        name.and_then(|name| self.proven().get(name).copied()).is_some_and(|known| bool::from(known.ct_eq(proof)))
+    }
+
+    fn proven(&self) -> MutexGuard<'_, BTreeMap<String, [u8; 32]>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

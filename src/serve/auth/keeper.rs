@@ -9,13 +9,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
 use tokio_util::sync::CancellationToken;
 
 use super::super::listen::check_listen;
 use super::credentials::{Credentials, sha256};
 use super::settings::{AccessSettings, TokenSource, WebSettings};
 use crate::config::{self, WebFile};
-use crate::http::Tls;
+use crate::http::{Handshake, Tls};
 use crate::telemetry::Telemetry;
 
 /// How soon a changed file is in force.
@@ -25,6 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct InForce {
     tls: Option<Arc<ServerConfig>>,
+    certificates_needed: Option<Arc<dyn ClientCertVerifier>>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub credentials: Credentials,
     /// Whether whoever asks has proven something: in the handshake, or with a credential.
@@ -35,12 +38,26 @@ impl InForce {
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
+
+    /// Whether a connection that is made now would be made in the same way as this one was.
+    pub fn made(&self, handshake: Option<&Handshake>) -> bool {
+        let theirs = handshake.map(|handshake| Arc::as_ptr(&handshake.config));
+        self.tls.as_ref().map(Arc::as_ptr) == theirs
+    }
+
+    /// Whether the peer of a connection would still get past the handshake, if that takes a certificate. What an older
+    /// configuration asked for, and whom it trusted, counts for nothing.
+    pub fn lets_in(&self, handshake: Option<&Handshake>) -> bool {
+        let Some(verifier) = &self.certificates_needed else { return true };
+        let shown = handshake.and_then(|handshake| handshake.certificates.split_first());
+        self.made(handshake)
+            || shown.is_some_and(|(own, between)| verifier.verify_client_cert(own, between, UnixTime::now()).is_ok())
+    }
 }
 
 /// Keeps what is in force up to date.
 pub struct Keeper {
     file: Option<PathBuf>,
-    listen: SocketAddr,
     in_force: ArcSwap<InForce>,
     seen: Mutex<Seen>,
 }
@@ -62,7 +79,7 @@ impl Keeper {
         let (seen, loaded) = load(file.as_ref(), access);
         let in_force = loaded?;
         check_listen(listen, in_force.authenticated).map_err(|error| error.to_string())?;
-        Ok(Keeper { file, listen, in_force: ArcSwap::from_pointee(in_force), seen: Mutex::new(seen) })
+        Ok(Keeper { file, in_force: ArcSwap::from_pointee(in_force), seen: Mutex::new(seen) })
     }
 
     pub fn in_force(&self) -> Arc<InForce> {
@@ -110,11 +127,17 @@ impl Keeper {
 
     /// What the listeners were started for has to hold.
     fn fitting(&self, next: InForce) -> Result<InForce, String> {
-        if next.tls.is_some() != self.in_force.load().tls.is_some() {
+        let in_force = self.in_force.load();
+        if next.tls.is_some() != in_force.tls.is_some() {
             return Err("tls_server_config cannot come or go while vecscale runs: restart it".into());
         }
-        check_listen(self.listen, next.authenticated).map_err(|error| error.to_string())?;
-        Ok(next)
+        // On loopback too: a proxy may stand before it. And a file that was cut off looks as if nobody were to be asked.
+        if in_force.authenticated && !next.authenticated {
+            return Err("nobody would be asked any more who they are, and that cannot change while vecscale runs: \
+                        keep a user, a token or RequireAndVerifyClientCert, or restart it"
+                .into());
+        }
+        Ok(InForce { credentials: next.credentials.succeeding(&in_force.credentials), ..next })
     }
 
     /// Looks for changes until `stop`.
@@ -155,9 +178,10 @@ fn load(file: Option<&PathBuf>, access: AccessSettings) -> (Seen, Result<InForce
 }
 
 fn joined(web: WebSettings, access: &AccessSettings) -> Result<InForce, String> {
-    let credentials = Credentials::new(access, web.users).map_err(|problems| problems.join("\n"))?;
-    let authenticated = web.certificate_needed || credentials.are_asked();
-    Ok(InForce { tls: web.tls, headers: web.headers, credentials, authenticated })
+    let WebSettings { tls, certificates_needed, headers, users } = web;
+    let credentials = Credentials::new(access, users).map_err(|problems| problems.join("\n"))?;
+    let authenticated = certificates_needed.is_some() || credentials.are_asked();
+    Ok(InForce { tls, certificates_needed, headers, credentials, authenticated })
 }
 
 /// The digests of what the files hold; `None` for one that cannot be read.

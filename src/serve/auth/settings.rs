@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 
 use super::roles::Role;
 
@@ -49,8 +50,8 @@ pub struct PasswordHash(pub String);
 pub struct WebSettings {
     /// `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether nobody gets past the handshake without a certificate that we trust.
-    pub certificate_needed: bool,
+    /// Whose certificates we trust, if nobody gets past the handshake without one.
+    pub certificates_needed: Option<Arc<dyn ClientCertVerifier>>,
     /// Set on every answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub users: BTreeMap<String, PasswordHash>,

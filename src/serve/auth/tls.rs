@@ -37,10 +37,16 @@ pub struct TlsSettings {
     pub server_order: bool,
 }
 
+/// With what handshakes are made, and who decides about the certificates of clients, if each has to show one.
+pub struct Built {
+    pub config: Arc<ServerConfig>,
+    pub certificates_needed: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 impl TlsSettings {
     /// # Errors
     /// When the parts do not fit together: a key of another certificate, a certificate that nobody could read.
-    pub fn build(self) -> Result<ServerConfig, rustls::Error> {
+    pub fn build(self) -> Result<Built, rustls::Error> {
         let provider = Arc::new(self.provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&self.versions)?;
         let verifier = |roots: RootCertStore| WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
@@ -50,15 +56,19 @@ impl TlsSettings {
             ClientCertificate::Needed(roots) => Some(verifier(roots).build()),
         };
         let verifier = verifier.transpose().map_err(|error| rustls::Error::General(error.to_string()))?;
-        let builder = match (verifier, self.client_names) {
-            (None, _) => builder.with_no_client_auth(),
-            (Some(any), None) => builder.with_client_cert_verifier(any),
-            (Some(any), Some(names)) => builder.with_client_cert_verifier(Arc::new(Named { any, names })),
+        let verifier = match (verifier, self.client_names) {
+            (Some(any), Some(names)) => Some(Arc::new(Named { any, names }) as Arc<dyn ClientCertVerifier>),
+            (verifier, _) => verifier,
+        };
+        let builder = match verifier.clone() {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder.with_single_cert(self.chain, self.key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ignore_client_order = self.server_order;
-        Ok(config)
+        let certificates_needed = verifier.filter(|verifier| verifier.client_auth_mandatory());
+        Ok(Built { config: Arc::new(config), certificates_needed })
     }
 
     fn provider(&self) -> CryptoProvider {

@@ -104,6 +104,20 @@ async fn a_refusal_says_what_is_missing_and_every_answer_has_the_headers() {
 }
 
 #[tokio::test]
+async fn a_large_body_of_a_refused_request_is_read_and_let_go() {
+    let guarded = guarded().await;
+    let body = "x".repeat(3 << 20);
+    for (line, credential, status) in [
+        ("POST /webhooks/alertmanager", String::new(), 401),
+        ("POST /autoscaling/start", format!("Authorization: Bearer {}\r\n", token("read")), 403),
+        ("POST /no/such/path", format!("Authorization: Bearer {}\r\n", token("admin")), 404),
+        ("POST /autoscaling/start", format!("Authorization: Bearer {}\r\n", token("admin")), 413),
+    ] {
+        assert_eq!(guarded.stage.ask_with(line, &credential, &body).await.status, status, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn who_it_was_is_told_to_the_controller() {
     let guarded = guarded().await;
     for (credential, who) in

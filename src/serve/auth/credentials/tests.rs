@@ -94,7 +94,7 @@ async fn only_a_password_that_was_right_is_remembered() {
     let credentials = credentials(None);
     let ask = async |pair: &str| credentials.caller(&headers(&[&basic(pair)])).await.is_ok();
     assert!(ask("ops:pass:word").await && !ask("ops:wrong").await);
-    let taken = credentials.bcrypt.clone().acquire_owned().await.expect("a turn");
+    let taken = credentials.passwords.bcrypt.clone().acquire_owned().await.expect("a turn");
     assert!(ask("ops:pass:word").await, "remembered");
     let soon = async |pair: &str| tokio::time::timeout(Duration::from_millis(50), ask(pair)).await.is_ok();
     for pair in ["ops:wrong", "zoë:ünlock", "nobody:x"] {
@@ -102,6 +102,45 @@ async fn only_a_password_that_was_right_is_remembered() {
     }
     drop(taken);
     assert!(ask("zoë:ünlock").await);
+}
+
+#[tokio::test]
+async fn a_flood_of_passwords_ends_at_the_door() {
+    let credentials = credentials(None);
+    let ask = async |pair: &str| {
+        let found = credentials.caller(&headers(&[&basic(pair)])).await;
+        found.map_or_else(|problem| problem.into_answer().status().as_u16(), |_| 200)
+    };
+    assert_eq!(ask("ops:pass:word").await, 200);
+    let flood = credentials.passwords.places.try_acquire_many(PLACES as u32).expect("all places");
+    for (pair, status) in [("ops:pass:word", 200), ("ops:wrong", 503), ("zoë:ünlock", 503), ("nobody:x", 503)] {
+        assert_eq!(ask(pair).await, status, "{pair}");
+    }
+    let by_token = credentials.caller(&headers(&[&format!("Bearer {TOKEN}")])).await;
+    assert!(by_token.is_ok(), "tokens do not wait");
+    drop(flood);
+    assert_eq!((ask("zoë:ünlock").await, ask("nobody:x").await), (200, 401));
+}
+
+/// A renewed file is no reason to ask bcrypt about everybody again, and another password is.
+#[tokio::test]
+async fn what_was_proven_stays_with_the_hash() {
+    let before = credentials(None);
+    assert!(before.caller(&headers(&[&basic("ops:pass:word")])).await.is_ok());
+    let same = before.users["ops"].hash.clone();
+    let _taken = before.passwords.bcrypt.clone().acquire_owned().await.expect("the turn");
+    for (users, remembered) in [
+        (vec![("ops", same.clone())], true),
+        (vec![("ops", hash("pass:word"))], false),
+        (vec![("other", same.clone())], false),
+        (vec![("other", same), ("ops", hash("new"))], false),
+    ] {
+        let users: BTreeMap<String, PasswordHash> = users.into_iter().map(|(name, hash)| (name.into(), hash)).collect();
+        let next = Credentials::new(&AccessSettings::default(), users.clone()).expect("users").succeeding(&before);
+        let headers = headers(&[&basic("ops:pass:word")]);
+        let asked = tokio::time::timeout(Duration::from_millis(50), next.caller(&headers));
+        assert_eq!(asked.await.is_ok_and(|found| found.is_ok()), remembered, "{:?}", users.keys());
+    }
 }
 
 #[tokio::test]

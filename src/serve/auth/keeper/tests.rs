@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::super::roles::Role;
-use super::super::settings::TokenSettings;
+use super::super::settings::{TokenDigest, TokenSettings};
 use super::*;
 
 const LOCAL: &str = "127.0.0.1:8000";
@@ -73,12 +73,45 @@ fn no_change_of_a_file_opens_what_was_closed() {
     let why = keeper(dir.path(), TLS, OPEN).err().expect("TLS alone asks nobody");
     assert!(why.contains("not a loopback address"), "{why}");
     let keeper = keeper(dir.path(), &format!("{TLS}\n{}", users()), OPEN).expect("users are asked");
-    for (web, says) in [(TLS, "not a loopback address"), (users().as_str(), "cannot come or go")] {
+    for (web, says) in [(TLS, "nobody would be asked any more"), (users().as_str(), "cannot come or go")] {
         std::fs::write(dir.path().join("web.yml"), web).expect("a file");
         let why = keeper.look().expect("a change").expect_err(web);
         assert!(why.contains(says), "{why}");
         assert!(keeper.in_force().authenticated && keeper.in_force().scheme() == "https", "{web}");
     }
+}
+
+/// On loopback as well: who stands before a proxy is no less anybody.
+#[test]
+fn a_file_that_was_cut_off_opens_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let keeper = keeper(dir.path(), &users(), LOCAL).expect("users are asked");
+    for web in ["", "# cut", "basic_auth_users:", "basic_auth_users: {}", "http_server_config: {http2: true}"] {
+        std::fs::write(dir.path().join("web.yml"), web).expect("a file");
+        let why = keeper.look().expect("a change").expect_err(web);
+        assert!(why.contains("nobody would be asked any more") && why.contains("restart"), "{web:?}: {why}");
+        assert!(keeper.in_force().authenticated, "{web:?}");
+    }
+
+    let digest = TokenSource::Sha256(TokenDigest(sha256(b"a-token")));
+    let token = TokenSettings { name: "ci".into(), role: Role::Read, token: digest };
+    let tokens = AccessSettings { tokens: vec![token], roles: None };
+    assert_eq!(keeper.take(tokens), Ok(()), "a token in place of the users");
+    for outcome in [keeper.try_out(AccessSettings::default()), keeper.take(AccessSettings::default())] {
+        assert!(outcome.expect_err("no token, no user").contains("nobody would be asked any more"));
+    }
+    assert!(keeper.in_force().authenticated);
+}
+
+#[test]
+fn a_change_leaves_what_was_found_out_of_passwords() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let keeper = keeper(dir.path(), &users(), LOCAL).expect("users");
+    let before = keeper.in_force();
+    std::fs::write(dir.path().join("web.yml"), users() + "\n# renewed").expect("a file");
+    assert_eq!(keeper.look(), Some(Ok(())));
+    let after = keeper.in_force();
+    assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&before.credentials.passwords, &after.credentials.passwords));
 }
 
 #[test]
