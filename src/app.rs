@@ -174,7 +174,9 @@ impl App {
         };
         tell(&self.telemetry, "API", self.address);
         let stop = self.stop_serving.clone();
-        self.listeners.push(tokio::spawn(options.access.clone().watch(self.telemetry.clone(), stop.clone())));
+        self.reloader.tell_of_exposed();
+        let (reloader, until) = (self.reloader.clone(), stop.clone());
+        self.listeners.push(tokio::spawn(async move { reloader.watch_access(until).await }));
         self.listeners.push(tokio::spawn(crate::http::serve(main, tls.clone(), server.service(), stop.clone())));
         if let Some(second) = second {
             if let Ok(address) = second.local_addr() {
@@ -328,26 +330,41 @@ impl Reloader {
             self.ask(pool, eyes.clone(), Taking::Trial).await?;
         }
         self.access.take(next.access.clone()).map_err(anyhow::Error::msg)?;
+        self.tell_of_exposed();
         for (pool, eyes) in prepared {
             self.ask(pool, eyes, Taking::ForGood).await?;
         }
         *held = next;
         let summary = if changes.is_empty() { "nothing changed".into() } else { changes.join("; ") };
+        self.note(who, &format!("configuration reloaded: {summary}"), json!({"changes": changes})).await;
+        Ok(summary)
+    }
+
+    /// Takes changed files of access as they come, until `stop`.
+    async fn watch_access(&self, stop: CancellationToken) {
+        while let Some(outcome) = stop.run_until_cancelled(self.access.renewed()).await {
+            self.telemetry.web_config_reloaded(outcome.as_ref().copied().map_err(String::as_str));
+            if outcome.is_ok() {
+                self.note("changed files", "TLS and credentials taken anew", json!({})).await;
+            }
+        }
+    }
+
+    fn tell_of_exposed(&self) {
+        self.access.exposed().iter().for_each(|file| self.telemetry.token_exposed(file));
+    }
+
+    /// A row in the audit trail of each pool.
+    async fn note(&self, who: &str, summary: &str, detail: serde_json::Value) {
         for pool in self.pools.keys() {
-            let entry = Entry {
-                at: self.clock.now(),
-                pool: pool.clone(),
-                kind: HistoryKind::Program,
-                who: who.into(),
-                summary: format!("configuration reloaded: {summary}"),
-                detail: json!({"changes": changes}),
-            };
+            let (at, pool, detail) = (self.clock.now(), pool.clone(), detail.clone());
+            let kind = HistoryKind::Program;
+            let entry = Entry { at, pool, kind, who: who.into(), summary: summary.into(), detail };
             // It is in force by now: not to be told as refused because this one row is missing.
             if let Err(error) = self.journal.append(entry).await {
                 self.telemetry.journal_error(&error);
             }
         }
-        Ok(summary)
     }
 
     /// Every pool's new sources, before any pool takes anything.

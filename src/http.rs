@@ -1,6 +1,8 @@
 //! What the parts of the program share of HTTP. The HTTP/1.1 listener of the controller and the vector node: limits on
 //! headers, bodies, time and connections, and an orderly end. Of clients: how they are made, addresses, credentials.
 
+mod patient;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -24,6 +26,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+
+use patient::Patient;
 
 /// A whole answer, in memory.
 pub type Answer = Response<Full<Bytes>>;
@@ -121,7 +125,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
     let _ = watcher.watch(connection).await; // a peer that hangs up is no event of ours
 }
 

@@ -17,6 +17,7 @@ type Series = (&'static str, &'static [(&'static str, usize)]);
 const FROM_THE_START: &[Series] = &[
     ("build_info", &[("version", 1), ("revision", 1)]),
     ("config_last_reload_successful", &[]),
+    ("web_config_last_reload_successful", &[]),
     ("config_last_reload_success_timestamp_seconds", &[]),
     ("http_requests_total", &[("path", 22), ("code", 1)]),
     ("http_request_duration_seconds_bucket", &[("path", 22)]),
@@ -50,6 +51,7 @@ const FROM_THE_START: &[Series] = &[
     ("alerts_received_total", &[("status", 2)]),
     ("alerts_unmatched_total", &[]),
     ("alerts_truncated_total", &[]),
+    ("alerts_dropped_total", &[]),
     ("alerts_rejected_total", &[("reason", 8)]),
     ("alert_firing", &[("alert", 2)]),
     ("alertmanager_last_notification_timestamp_seconds", &[]),
@@ -106,6 +108,7 @@ const OPERATING: &[Series] = &[
 const OF_THE_PROGRAM: [&str; 11] = [
     "build_info",
     "config_last_reload_successful",
+    "web_config_last_reload_successful",
     "config_last_reload_success_timestamp_seconds",
     "http_requests_total",
     "http_request_duration_seconds_bucket",
@@ -113,6 +116,7 @@ const OF_THE_PROGRAM: [&str; 11] = [
     "alerts_received_total",
     "alerts_unmatched_total",
     "alerts_truncated_total",
+    "alerts_dropped_total",
     "alerts_rejected_total",
     "alertmanager_last_notification_timestamp_seconds",
 ];

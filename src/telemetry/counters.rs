@@ -31,6 +31,7 @@ pub struct Counters {
     pub http_duration: HistogramVec,
     pub journal_errors: IntCounter,
     pub config_successful: Gauge,
+    pub web_config_successful: Gauge,
     pub config_success_at: Gauge,
     pub alerts_received: IntCounterVec,
     pub alerts_unmatched: IntCounter,
@@ -112,6 +113,11 @@ impl Counters {
                 "Whether the last load of the configuration was taken.",
             ))
             .expect("valid"),
+            web_config_successful: Gauge::with_opts(opts(
+                "web_config_last_reload_successful",
+                "Whether the last change of the files of TLS and credentials was taken.",
+            ))
+            .expect("valid"),
             config_success_at: Gauge::with_opts(opts(
                 "config_last_reload_success_timestamp_seconds",
                 "When a configuration was last taken.",
@@ -154,7 +160,7 @@ impl Counters {
     }
 
     fn register(&self, registry: &Registry) {
-        let all: [Box<dyn prometheus::core::Collector>; 22] = [
+        let all: [Box<dyn prometheus::core::Collector>; 23] = [
             Box::new(self.decisions.clone()),
             Box::new(self.decisions_blocked.clone()),
             Box::new(self.operations.clone()),
@@ -171,6 +177,7 @@ impl Counters {
             Box::new(self.http_duration.clone()),
             Box::new(self.journal_errors.clone()),
             Box::new(self.config_successful.clone()),
+            Box::new(self.web_config_successful.clone()),
             Box::new(self.config_success_at.clone()),
             Box::new(self.alerts_received.clone()),
             Box::new(self.alerts_unmatched.clone()),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -289,6 +290,7 @@ impl Telemetry {
         match outcome {
             Ok(()) => {
                 counters.config_success_at.set(now.seconds());
+                counters.web_config_successful.set(1.0); // their files are read with it
                 info!("configuration taken");
             }
             Err(why) => error!(why, "configuration refused; the running one stays"),
@@ -297,10 +299,17 @@ impl Telemetry {
 
     /// The files of `--web.config.file` and of the tokens changed.
     pub fn web_config_reloaded(&self, outcome: Result<(), &str>) {
+        self.0.counters.web_config_successful.set(if outcome.is_ok() { 1.0 } else { 0.0 });
         match outcome {
             Ok(()) => info!("TLS and credentials taken anew"),
             Err(why) => error!(why, "TLS and credentials not taken; what was in force stays"),
         }
+    }
+
+    /// The file of a token can be read by everybody on this machine.
+    pub fn token_exposed(&self, file: &Path) {
+        let file = file.display();
+        warn!(%file, "everybody on this machine can read a token: chmod o-r would hide it");
     }
 
     /// A request was answered. `path` is the route's template, never the path that was asked for.

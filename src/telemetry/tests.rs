@@ -1,6 +1,7 @@
 //! The page as a scraper sees it, and one log line per event.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -293,6 +294,27 @@ fn each_event_is_one_line() {
     expect("reloaded", Level::INFO);
     telemetry.config_reloaded(Err("two problems"), AT);
     expect("refused", Level::ERROR);
+    telemetry.web_config_reloaded(Ok(()));
+    expect("certificates renewed", Level::INFO);
+    telemetry.web_config_reloaded(Err("no pair"));
+    expect("certificates refused", Level::ERROR);
+    telemetry.token_exposed(Path::new("token"));
+    expect("a token for all", Level::WARN);
+}
+
+#[test]
+fn a_refused_web_configuration_shows_until_one_is_taken() {
+    let telemetry = Telemetry::new(AT);
+    let shown = || telemetry.render().contains("vecscale_web_config_last_reload_successful 1\n");
+    for (outcome, fine) in [(Ok(()), true), (Err("no pair"), false), (Err("none yet"), false), (Ok(()), true)] {
+        telemetry.web_config_reloaded(outcome);
+        assert_eq!(shown(), fine, "{outcome:?}");
+    }
+    telemetry.web_config_reloaded(Err("no pair"));
+    telemetry.config_reloaded(Err("two problems"), AT);
+    assert!(!shown(), "a refused configuration brings nothing");
+    telemetry.config_reloaded(Ok(()), AT);
+    assert!(shown(), "the files were read with the configuration");
 }
 
 /// `promtool check metrics` on the page of two pools, one of them not yet observed.

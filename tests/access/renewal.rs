@@ -106,9 +106,19 @@ async fn a_broken_file_changes_nothing_and_a_whole_one_everything() {
     std::fs::write(world.path("web.yml"), "basic_auth_users: {prometheus: not a hash}\n").expect("a broken file");
     let told = async |w: &World| w.logs().contains("what was in force stays").then_some(());
     world.until("the refusal in the log", WAIT, told).await;
+    let fine = async |w: &World| {
+        let page = client.get(format!("{}/metrics", w.url)).basic_auth("prometheus", Some(PASSWORD)).send().await;
+        page.expect("an answer").text().await.expect("a page").contains("vecscale_web_config_last_reload_successful 1")
+    };
+    assert!(!fine(&world).await, "the series tells of it too");
     let (logs, refused) = (world.logs(), "basic_auth_users.prometheus: is not a bcrypt hash");
     assert!(logs.contains(refused) && !logs.contains("not a hash\\"), "{logs}");
     assert_eq!(status(&world, "prometheus").await, 200, "{}", world.logs());
+    std::fs::write(world.path("web.yml"), format!("{TLS}{} # mended", users())).expect("a whole file");
+    world.until("the series at 1 again", WAIT, async |w: &World| fine(w).await.then_some(())).await;
+    let history = client.get(format!("{}/autoscaling/history", world.url)).bearer_auth(READ).send().await;
+    let history = history.expect("an answer").text().await.expect("rows");
+    assert_eq!(history.matches("TLS and credentials taken anew").count(), 1, "{history}");
 
     let renewed = format!("{TLS}http_server_config: {{headers: {{X-Frame-Options: deny}}}}\n{}", users());
     std::fs::write(world.path("web.yml"), renewed.replace("prometheus", "someone")).expect("a file");

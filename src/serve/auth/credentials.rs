@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -229,16 +230,19 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
     digest(&SHA256, text).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// What a file lets whom do; 0 for one that is not there.
+pub fn mode(file: &Path) -> u32 {
+    std::fs::metadata(file).map_or(0, |found| found.permissions().mode())
+}
+
 /// The digest of the token in a file; space around it does not count.
 ///
 /// # Errors
 /// Why there is none to be had; what the file holds is not shown.
 pub fn read_token(file: &Path) -> Result<TokenDigest, String> {
-    use std::os::unix::fs::PermissionsExt;
     let shown = file.display();
     let text = crate::config::read_bounded(file).map_err(|error| format!("{shown}: {error}"))?;
-    let mode = std::fs::metadata(file).map_or(0, |found| found.permissions().mode());
-    if mode & 0o002 != 0 {
+    if mode(file) & 0o002 != 0 {
         return Err(format!(
             "{shown} can be written by everybody, who could so name a token of theirs: chmod o-w {shown}"
         ));
@@ -246,7 +250,7 @@ pub fn read_token(file: &Path) -> Result<TokenDigest, String> {
     let token = text.trim_ascii();
     if token.len() < SHORTEST_TOKEN {
         return Err(format!(
-            "{shown}: a token has at least {SHORTEST_TOKEN} characters: openssl rand -hex 32 > {shown}"
+            "{shown}: a token has at least {SHORTEST_TOKEN} characters: (umask 077; openssl rand -hex 32 > {shown})"
         ));
     }
     if !token.iter().all(u8::is_ascii_graphic) {

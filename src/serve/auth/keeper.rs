@@ -11,14 +11,12 @@ use http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
-use tokio_util::sync::CancellationToken;
 
 use super::super::listen::check_listen;
-use super::credentials::{Credentials, sha256};
+use super::credentials::{Credentials, mode, sha256};
 use super::settings::{AccessSettings, TokenSource, WebSettings};
 use crate::config::{self, WebFile};
 use crate::http::{Handshake, Tls};
-use crate::telemetry::Telemetry;
 
 /// How soon a changed file is in force.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -140,17 +138,26 @@ impl Keeper {
         Ok(InForce { credentials: next.credentials.succeeding(&in_force.credentials), ..next })
     }
 
-    /// Looks for changes until `stop`.
-    pub async fn watch(self: Arc<Self>, telemetry: Telemetry, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+    /// Waits until something changed in the files: whether it was taken, or why not.
+    ///
+    /// # Errors
+    /// Why it cannot stand; what was in force stays.
+    pub async fn renewed(self: &Arc<Self>) -> Result<(), String> {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
             if self.seen().files.is_empty() {
                 continue; // nothing to look at, and no thread to wake for it
             }
             let keeper = self.clone();
             if let Ok(Some(outcome)) = tokio::task::spawn_blocking(move || keeper.look()).await {
-                telemetry.web_config_reloaded(outcome.as_ref().copied().map_err(String::as_str));
+                return outcome;
             }
         }
+    }
+
+    /// The files of tokens that everybody on this machine can read.
+    pub fn exposed(&self) -> Vec<PathBuf> {
+        token_files(&self.seen().access).filter(|file| mode(file) & 0o004 != 0).collect()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -160,11 +167,7 @@ impl Keeper {
 
 /// Reads all files. What was seen is noted before it is read, so that a change in between is found at the next look.
 fn load(file: Option<&PathBuf>, access: AccessSettings) -> (Seen, Result<InForce, String>) {
-    let tokens = access.tokens.iter().filter_map(|token| match &token.token {
-        TokenSource::File(file) => Some(file.clone()),
-        TokenSource::Sha256(_) => None,
-    });
-    let mut files: Vec<PathBuf> = file.into_iter().cloned().chain(tokens).collect();
+    let mut files: Vec<PathBuf> = file.into_iter().cloned().chain(token_files(&access)).collect();
     loop {
         let before = contents(&files);
         let web = file.map_or_else(WebFile::absent, |file| config::load_web(file));
@@ -175,6 +178,13 @@ fn load(file: Option<&PathBuf>, access: AccessSettings) -> (Seen, Result<InForce
         }
         files.extend(more);
     }
+}
+
+fn token_files(access: &AccessSettings) -> impl Iterator<Item = PathBuf> {
+    access.tokens.iter().filter_map(|token| match &token.token {
+        TokenSource::File(file) => Some(file.clone()),
+        TokenSource::Sha256(_) => None,
+    })
 }
 
 fn joined(web: WebSettings, access: &AccessSettings) -> Result<InForce, String> {

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::super::roles::Role;
@@ -139,4 +140,8 @@ fn other_tokens_are_taken_with_the_configuration_or_not_at_all() {
     assert!(keeper.look().is_none(), "read with the configuration");
     std::fs::write(&file, "another-token-of-some-length").expect("a token");
     assert_eq!(keeper.look(), Some(Ok(())), "a renewed token is a change");
+    for (mode, exposed) in [(0o640, vec![]), (0o644, vec![file.clone()])] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("permissions");
+        assert_eq!(keeper.exposed(), exposed, "{mode:o}");
+    }
 }
