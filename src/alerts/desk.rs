@@ -9,15 +9,13 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::book::{Book, Changed, Heard};
-use super::{Notification, Route, Told};
+use super::{Notification, Route};
 use crate::model::{Alert, HistoryKind, PoolName, Timestamp};
 use crate::record::{Entry, Journal, JournalError};
 use crate::telemetry::Telemetry;
 
 /// The name under which the journal has the alerts.
 const SAVED: &str = "alerts";
-/// The label by which an alert names the pool that it is about.
-const POOL_LABEL: &str = "pool";
 /// Changes that one row of the audit trail lists; more are counted.
 const MOST_LISTED: usize = 100;
 /// Changes that its sentence names.
@@ -28,7 +26,6 @@ pub struct Desk {
     pool: PoolName,
     journal: Arc<dyn Journal>,
     telemetry: Telemetry,
-    routes: ArcSwap<Vec<Route>>,
     kept: Mutex<Kept>,
     /// Held while the state is written: who waits for it finds, more often than not, that the other wrote his too.
     writing: tokio::sync::Mutex<()>,
@@ -37,6 +34,7 @@ pub struct Desk {
 }
 
 struct Kept {
+    routes: Vec<Route>,
     book: Book,
     /// Counts changes; `written` is the one that is on disk.
     version: u64,
@@ -46,7 +44,8 @@ struct Kept {
 }
 
 impl Desk {
-    /// The alerts as they were when they were last written.
+    /// The alerts as they were when they were last written. Where the entries are others by now, what that changes is
+    /// shown once it is written down, which the next check does before it thinks.
     ///
     /// # Errors
     /// When the journal cannot be read, or what it has is not understood.
@@ -62,13 +61,15 @@ impl Desk {
                 JournalError::Unreadable(format!("the saved alerts of pool {pool} are not understood: {why}"))
             })?,
         };
+        let shown = ArcSwap::from_pointee(book.alerts().cloned().collect());
+        let mut kept = Kept { routes: Vec::new(), book, version: 0, written: 0, untold: Vec::new() };
+        kept.route(&pool, routes);
         Ok(Desk {
             pool,
             journal,
             telemetry,
-            routes: ArcSwap::from_pointee(routes),
-            shown: ArcSwap::from_pointee(book.alerts().cloned().collect()),
-            kept: Mutex::new(Kept { book, version: 0, written: 0, untold: Vec::new() }),
+            shown,
+            kept: Mutex::new(kept),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         })
@@ -85,24 +86,23 @@ impl Desk {
         who: &str,
         now: Timestamp,
     ) -> Result<Vec<usize>, JournalError> {
-        let routes = self.routes.load();
         let mut matched = Vec::new();
         let mut full = 0;
         {
-            let mut kept = self.kept();
-            kept.book.make_room();
+            let Kept { routes, book, version, untold, .. } = &mut *self.kept();
+            book.make_room();
             for (at, told) in notification.alerts.iter().enumerate() {
-                for route in routes.iter().filter(|route| self.is_for_us(route, told)) {
+                for route in routes.iter().filter(|route| route.is_for(&self.pool, &told.labels)) {
                     if matched.last() != Some(&at) {
                         matched.push(at);
                     }
-                    match kept.book.hear(&route.entry, told, now) {
+                    match book.hear(&route.entry, told, now) {
                         Heard::Nothing => {}
                         Heard::Full => full += 1,
-                        Heard::Noted => kept.version += 1,
+                        Heard::Noted => *version += 1,
                         Heard::Changed(changed) => {
-                            kept.version += 1;
-                            kept.untold.push((who.into(), changed));
+                            *version += 1;
+                            untold.push((who.into(), changed));
                         }
                     }
                 }
@@ -115,14 +115,6 @@ impl Desk {
             self.settle(now).await?;
         }
         Ok(matched)
-    }
-
-    /// Whether an alert belongs to an entry of this pool: its label `pool` must name it, unless it has none or the entry
-    /// looks at that label itself.
-    fn is_for_us(&self, route: &Route, told: &Told) -> bool {
-        let named = told.labels.get(POOL_LABEL);
-        let ours = route.matchers.look_at(POOL_LABEL) || named.is_none_or(|name| **name == *self.pool);
-        ours && route.matchers.match_labels(&told.labels)
     }
 
     /// Ends what was not heard of for too long; `expires` as [`Book::expire`] has it.
@@ -141,14 +133,19 @@ impl Desk {
             if !over.is_empty() || kept.book.count() != before {
                 kept.version += 1;
             }
-            kept.untold.extend(over.into_iter().map(|changed| ("vecscale".to_string(), changed)));
+            kept.untold.extend(over.into_iter().map(by_ourselves));
         }
         self.settle(now).await
     }
 
-    /// Other entries from now on. What their alerts are is known with the next notification.
-    pub fn route(&self, routes: Vec<Route>) {
-        self.routes.store(Arc::new(routes));
+    /// Other entries from now on, also for the alerts that are known. One that no entry was for is not: it is heard of with
+    /// the next notification.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; it is tried again with the next change or check.
+    pub async fn route(self: &Arc<Self>, routes: Vec<Route>, now: Timestamp) -> Result<(), JournalError> {
+        self.kept().route(&self.pool, routes);
+        self.settle(now).await
     }
 
     /// The alerts as they are on disk.
@@ -187,7 +184,7 @@ impl Desk {
             kept.written = version;
             kept.untold.drain(..untold.len());
         }
-        self.shown.store(Arc::new(book.into()));
+        self.shown.store(Arc::new(book.alerts().cloned().collect()));
         self.changed.notify_one();
         if let Some(summary) = summary {
             self.telemetry.alerts_changed(&self.pool, &summary);
@@ -220,6 +217,20 @@ impl Kept {
     fn is_written(&self) -> bool {
         self.version == self.written
     }
+
+    fn route(&mut self, pool: &PoolName, routes: Vec<Route>) {
+        let before = self.book.clone();
+        let changes = self.book.rebook(pool, &routes);
+        self.routes = routes;
+        self.untold.extend(changes.into_iter().map(by_ourselves));
+        if self.book != before {
+            self.version += 1;
+        }
+    }
+}
+
+fn by_ourselves(changed: Changed) -> (String, Changed) {
+    ("vecscale".into(), changed)
 }
 
 /// "slow-search firing (VectorSearchSlow ca2c83f1abddcc93); and 3 more".

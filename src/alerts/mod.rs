@@ -18,7 +18,11 @@ pub use desk::Desk;
 pub use matcher::{Matchers, NotAMatcher};
 pub use payload::{MOST_ALERTS, Notification, Refused, Told};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The label by which an alert names the pool that it is about.
+const POOL_LABEL: &str = "pool";
 
 /// Which alerts belong to an entry of a pool's `alerts`.
 #[derive(Clone, Debug)]
@@ -26,4 +30,13 @@ pub struct Route {
     /// Name of the entry.
     pub entry: Arc<str>,
     pub matchers: Matchers,
+}
+
+impl Route {
+    /// Whether an alert with these labels belongs to the entry, which is one of this pool's: its label `pool` must name
+    /// the pool, unless it has none or the entry looks at that label itself.
+    pub fn is_for(&self, pool: &str, labels: &BTreeMap<String, String>) -> bool {
+        let ours = self.matchers.look_at(POOL_LABEL) || labels.get(POOL_LABEL).is_none_or(|name| name == pool);
+        ours && self.matchers.match_labels(labels)
+    }
 }

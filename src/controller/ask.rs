@@ -206,7 +206,10 @@ impl Controller {
         };
         if verdict.is_ok() && taking == Taking::ForGood {
             self.settings = settings;
-            self.desk.route(config.alert_routes.clone());
+            if let Err(error) = self.desk.route(config.alert_routes.clone(), self.eyes.clock.now()).await {
+                self.telemetry.journal_error(&error); // the next check writes it, or decides nothing
+            }
+            self.alerts = self.desk.shown();
             self.config = config;
             self.eyes = eyes;
             self.watch_windows(self.eyes.clock.now()).await;

@@ -36,6 +36,7 @@ pub struct Counters {
     pub alerts_received: IntCounterVec,
     pub alerts_unmatched: IntCounter,
     pub alerts_truncated: IntCounter,
+    pub alerts_dropped: IntCounterVec,
     pub alerts_rejected: IntCounterVec,
     pub alertmanager_heard_at: Gauge,
 }
@@ -138,6 +139,11 @@ impl Counters {
                 "Alerts that Alertmanager left out of its notifications (max_alerts).",
             ))
             .expect("valid"),
+            alerts_dropped: counter(
+                "alerts_dropped_total",
+                "Alerts in notifications that were passed over, for their entry had as many as are kept of one.",
+                &["pool"],
+            ),
             alerts_rejected: counter(
                 "alerts_rejected_total",
                 "Notifications that were not taken, by reason.",
@@ -182,6 +188,7 @@ impl Counters {
             Box::new(self.alerts_received.clone()),
             Box::new(self.alerts_unmatched.clone()),
             Box::new(self.alerts_truncated.clone()),
+            Box::new(self.alerts_dropped.clone()),
             Box::new(self.alerts_rejected.clone()),
             Box::new(self.alertmanager_heard_at.clone()),
         ];
@@ -213,7 +220,8 @@ impl Counters {
             self.scrapes.with_label_values(&[pool, outcome]);
         }
         self.evaluation_duration.with_label_values(&[pool]);
-        for counter in [&self.reversals, &self.shards_moved, &self.bytes_moved, &self.evaluations_missed] {
+        let (missed, dropped) = (&self.evaluations_missed, &self.alerts_dropped);
+        for counter in [&self.reversals, &self.shards_moved, &self.bytes_moved, missed, dropped] {
             counter.with_label_values(&[pool]);
         }
     }

@@ -262,9 +262,10 @@ impl Telemetry {
         warn!(reason = reason.as_str(), why, "notification rejected");
     }
 
-    /// More alerts of a pool fire than are kept.
+    /// More alerts of an entry are told of than are kept.
     pub fn alerts_dropped(&self, pool: &PoolName, dropped: u64) {
-        warn!(%pool, dropped, "too many alerts fire: further ones are passed over; the entries' matchers may be too wide");
+        self.0.counters.alerts_dropped.with_label_values(&[pool]).inc_by(dropped);
+        warn!(%pool, dropped, "too many alerts of one entry: further ones are passed over; its matchers may be too wide");
     }
 
     /// Alerts of a pool began to fire, were resolved or expired.

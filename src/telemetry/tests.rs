@@ -91,6 +91,7 @@ fn closed_label_sets_begin_at_zero() {
             (r#"vecscale_alerts_received_total{status="resolved"}"#, Some("0")),
             ("vecscale_alerts_unmatched_total", Some("0")),
             ("vecscale_alerts_truncated_total", Some("0")),
+            (r#"vecscale_alerts_dropped_total{pool="default"}"#, Some("0")),
             (r#"vecscale_alerts_rejected_total{reason="too_large"}"#, Some("0")),
             (r#"vecscale_alerts_rejected_total{reason="unavailable"}"#, Some("0")),
             ("vecscale_alertmanager_last_notification_timestamp_seconds", Some("0")),

@@ -15,13 +15,16 @@ fn at(secs: u64) -> Timestamp {
     T0.plus(Duration::from_secs(secs))
 }
 
-async fn desk(pool: &str, journal: &Arc<MemoryJournal>, entries: &[(&str, &str)]) -> Arc<Desk> {
+fn routes(entries: &[(&str, &str)]) -> Vec<Route> {
     let route = |(entry, matchers): &(&str, &str)| Route {
         entry: (*entry).into(),
         matchers: Matchers::parse([*matchers]).expect("matchers"),
     };
-    let routes = entries.iter().map(route).collect();
-    Arc::new(Desk::open(pool.into(), routes, journal.clone(), Telemetry::new(T0)).await.expect("a journal"))
+    entries.iter().map(route).collect()
+}
+
+async fn desk(pool: &str, journal: &Arc<MemoryJournal>, entries: &[(&str, &str)]) -> Arc<Desk> {
+    Arc::new(Desk::open(pool.into(), routes(entries), journal.clone(), Telemetry::new(T0)).await.expect("a journal"))
 }
 
 fn told(fingerprint: &str, labels: &[(&str, &str)], ended: bool) -> Told {
@@ -91,16 +94,20 @@ async fn changes_are_one_row_each_and_copies_none() {
 #[tokio::test]
 async fn a_storm_is_one_row_that_names_a_few() {
     let journal = Arc::new(MemoryJournal::new());
-    let desk = desk("a", &journal, &[("slow", "alertname=Slow")]).await;
+    let telemetry = Telemetry::new(T0);
+    let desk = Desk::open("a".into(), routes(&[("slow", "alertname=Slow")]), journal.clone(), telemetry.clone()).await;
+    let desk = Arc::new(desk.expect("a journal"));
     let storm = (0..10_000).map(|i| told(&format!("f{i}"), &[("alertname", "Slow")], false)).collect();
     desk.hear(&notification(storm), "am", at(30)).await.expect("a journal");
     let rows = history(&journal).await;
     assert_eq!(rows.len(), 1);
-    assert!(rows[0].summary.ends_with("; and 9995 more"), "{}", rows[0].summary);
+    assert!(rows[0].summary.ends_with("; and 995 more"), "{}", rows[0].summary);
     assert_eq!(
         (&rows[0].detail["count"], rows[0].detail["changes"].as_array().map(Vec::len)),
-        (&10_000.into(), Some(100))
+        (&1_000.into(), Some(100))
     );
+    let page = telemetry.render();
+    assert!(page.contains("vecscale_alerts_dropped_total{pool=\"a\"} 9000"), "{page}");
 }
 
 #[tokio::test]
@@ -118,6 +125,47 @@ async fn what_was_answered_is_there_after_a_restart() {
     after.hear(&notification(vec![told("f2", &slow, false)]), "am", at(80)).await.expect("a journal");
     assert_eq!(firing(&after), ["slow f1"], "a late one is late after a restart too");
     assert_eq!(history(&journal).await.len(), 1, "nothing has changed");
+}
+
+#[tokio::test]
+async fn other_entries_hold_for_what_fires_already() {
+    let journal = Arc::new(MemoryJournal::new());
+    let before = desk("a", &journal, &[("slow", "alertname=Slow")]).await;
+    let page = [("alertname", "Slow"), ("severity", "page")];
+    before.hear(&notification(vec![told("f1", &page, false)]), "am", at(30)).await.expect("a journal");
+    let renamed = routes(&[("late", "alertname=Slow"), ("hold", "severity=page")]);
+    before.route(renamed.clone(), at(60)).await.expect("a journal");
+    assert_eq!(firing(&before), ["hold f1", "late f1"]);
+    before.route(renamed, at(61)).await.expect("a journal");
+    let rows = history(&journal).await;
+    assert_eq!(rows.len(), 2, "the same entries again change nothing: {rows:?}");
+    assert_eq!(rows[0].who, "vecscale");
+    assert_eq!(rows[0].summary, "slow unmatched (Slow f1); late firing (Slow f1); hold firing (Slow f1)");
+
+    // The file was edited while the program was down.
+    let journal = Arc::new(journal.reopen());
+    let after = desk("a", &journal, &[("late", "alertname=Full"), ("hold", "severity=page")]).await;
+    assert_eq!(firing(&after), ["hold f1", "late f1"], "as it is on disk");
+    after.expire(at(90), |_| Some(Duration::from_secs(600))).await.expect("a journal");
+    assert_eq!(firing(&after), ["hold f1"]);
+    assert_eq!(history(&journal).await[0].summary, "late unmatched (Slow f1)");
+    after.hear(&notification(vec![told("f1", &page, true)]), "am", at(95)).await.expect("a journal");
+    assert_eq!(firing(&after), [""; 0], "and is resolved");
+}
+
+#[tokio::test]
+async fn nothing_is_written_for_a_pool_that_nothing_is_told_of() {
+    let journal = Arc::new(MemoryJournal::new());
+    let desk = desk("a", &journal, &[("slow", "alertname=Slow")]).await;
+    let others = notification(vec![told("f1", &[("alertname", "Slow"), ("pool", "b")], false)]);
+    desk.hear(&others, "am", at(30)).await.expect("a journal");
+    assert_eq!(journal.load(&"a".into(), "alerts").await.expect("a journal"), None);
+    let fires = notification(vec![told("f1", &[("alertname", "Slow")], false)]);
+    desk.hear(&fires, "am", at(30)).await.expect("a journal");
+    // A newer start has the journal: whatever is written now is refused.
+    let _newer = journal.reopen();
+    desk.hear(&fires, "am", at(31)).await.expect("a copy is not written");
+    desk.hear(&others, "am", at(60)).await.expect("nor what is another's");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ fn told<'n>(notifications: impl Iterator<Item = (Timestamp, &'n String)>) -> BTr
             let count = counts.entry(told.fingerprint.clone()).or_default();
             match changed.change {
                 Change::Firing => count.0 += 1,
-                Change::Resolved | Change::Expired => count.1 += 1,
+                Change::Resolved | Change::Expired | Change::Unmatched => count.1 += 1,
             }
         }
     }

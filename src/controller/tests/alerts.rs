@@ -150,14 +150,18 @@ async fn a_running_controller_shows_an_alert_before_its_next_check_and_others_af
     tokio::time::timeout(soon, shown(0, 1)).await.expect("it is shown before the next check");
 
     assert_eq!(hear("Full").await, [0usize; 0]);
-    let next = pool(", alerts: [{name: full, matchers: ['alertname=Full'], action: none}]");
+    let next = pool(
+        ", alerts: [{name: full, matchers: ['alertname=Full'], action: none}, \
+         {name: halt, matchers: ['alertname=Slow'], action: hold}]",
+    );
     let (answer, answered) = oneshot::channel();
     let reload = Reload { eyes: stage.eyes(&next), config: next, taking: Taking::ForGood, answer };
     reloads.send(reload).await.unwrap_or_else(|_| panic!("it runs"));
     answered.await.expect("an answer").expect("a good configuration");
+    tokio::time::timeout(soon, shown(1, 1)).await.expect("what fires already belongs to the new entry");
     assert_eq!(hear("Full").await, [0]);
     tokio::time::timeout(soon, shown(0, 1)).await.expect("it is shown");
-    assert_eq!(handle.view.load().alerts.len(), 1, "the old entries are gone");
+    assert_eq!(handle.view.load().alerts.len(), 2, "the old entries are gone");
     stop.cancel();
     task.await.expect("an orderly end");
 }
