@@ -158,11 +158,13 @@ fn a_freeze_of_scale_downs_binds_nothing_else() {
     assert_eq!([Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance].map(held), [true; 3]);
 }
 
+/// Name, open for and `at_least` in minutes, predicted drain in seconds, and what it is told to wait for.
+type Opened<'a> = (&'a str, u64, u64, Option<f64>, Result<(), &'a str>);
+
 #[test]
 fn a_window_must_have_been_open_as_long_as_lows_must_hold() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
-    // Open for, at least, predicted drain in seconds.
-    let cases: [(&str, u64, u64, Option<f64>, Result<(), &str>); 6] = [
+    let cases: [Opened; 6] = [
         (
             "the production profile, too early",
             10,
