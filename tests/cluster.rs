@@ -15,16 +15,6 @@ const WAIT: Duration = Duration::from_secs(120);
 /// The first ids that the writer takes; those below were there before.
 const WRITER_FROM: u64 = 1_000_000;
 
-async fn nodes(world: &World, count: usize) {
-    let what = format!("{count} healthy nodes and no operation");
-    let settled = async |w: &World| {
-        let status = w.status().await;
-        let all = status["metrics"]["healthy_nodes"] == count && status["metrics"]["node_count"] == count;
-        (all && status["operation"].is_null()).then_some(())
-    };
-    world.until(&what, WAIT, settled).await;
-}
-
 /// Searches, as many at once as asked, until told to stop.
 struct Searchers {
     at_once: Arc<AtomicU64>,
@@ -78,7 +68,7 @@ async fn load_grows_and_falls_and_no_vector_is_lost() {
                       latency_threshold_high: 20000, latency_threshold_low: 5000";
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", thresholds).replace("mode: active", "mode: observe"));
     world.start().await;
-    nodes(&world, 3).await;
+    world.settled(3).await;
     let vectors = Vectors::fill(&world, 3_000).await;
     let before = vectors.digest().await;
     assert_eq!(world.post("/autoscaling/start", None).await.0, 200);
@@ -96,7 +86,7 @@ async fn load_grows_and_falls_and_no_vector_is_lost() {
             Some(())
         })
         .await;
-    nodes(&world, 4).await;
+    world.settled(4).await;
     let status = world.status().await;
     let shares: Vec<u64> = status["nodes"].as_array().unwrap().iter().map(|n| n["shards"].as_u64().unwrap()).collect();
     assert!(shares.iter().all(|&shards| shards == 4), "16 copies on 4 nodes: {shares:?}");
@@ -111,7 +101,7 @@ async fn load_grows_and_falls_and_no_vector_is_lost() {
             (down["state"] == "succeeded").then_some(())
         })
         .await;
-    nodes(&world, 3).await;
+    world.settled(3).await;
     assert_eq!(world.node_pids().len(), 3);
 
     stop.store(true, Ordering::Relaxed);
@@ -141,7 +131,7 @@ fn guard<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
 async fn two_of_three_nodes_killed_starts_nothing_and_says_why() {
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 2, max_nodes: 6"));
     world.start().await;
-    nodes(&world, 3).await;
+    world.settled(3).await;
     for pid in world.node_pids().into_iter().take(2) {
         signal(pid, Signal::KILL);
     }
@@ -160,7 +150,7 @@ async fn two_of_three_nodes_killed_starts_nothing_and_says_why() {
 async fn all_nodes_silent_starts_nothing_and_says_why() {
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 2, max_nodes: 6"));
     world.start().await;
-    nodes(&world, 3).await;
+    world.settled(3).await;
     let pids = world.node_pids();
     for &pid in &pids {
         signal(pid, Signal::STOP);
@@ -175,7 +165,7 @@ async fn all_nodes_silent_starts_nothing_and_says_why() {
     for &pid in &pids {
         signal(pid, Signal::CONT);
     }
-    nodes(&world, 3).await;
+    world.settled(3).await;
 }
 
 /// Five more checks, and still no operation was ever begun.

@@ -129,7 +129,7 @@ async fn over_a_double<D: Double>(
     let config = double.config("min_nodes: 2, max_nodes: 4, scale_up_cooldown: 0, scale_down_cooldown: 0");
     std::fs::write(world.path("config.yaml"), config).expect("the configuration");
     world.start().await;
-    healthy(&world, 2).await;
+    world.settled(2).await;
     let (mut grown, mut shrunk) = (0, 0);
     for (n, hit) in hits.iter().enumerate() {
         let (path, call, longest, nodes) = match n % 2 {
@@ -178,7 +178,7 @@ async fn over_a_double<D: Double>(
 async fn over_the_embedded_cluster(hits: &[Hit], survived: &Survived) {
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 3, max_nodes: 5"));
     world.start().await;
-    healthy(&world, 3).await;
+    world.settled(3).await;
     let vectors = Vectors::fill(&world, 600).await;
     let before = vectors.digest().await;
     for (n, hit) in hits.iter().enumerate() {
@@ -210,16 +210,6 @@ fn instant(hit: &Hit, longest_secs: f64) -> Duration {
 
 fn send(world: &World, hand: Hand) {
     signal(world.pid(), hand.signal());
-}
-
-async fn healthy(world: &World, nodes: usize) {
-    let what = format!("{nodes} healthy nodes and no operation");
-    let settled = async |w: &World| {
-        let status: Value = serde_json::from_str(&w.try_get("/autoscaling/status").await?).ok()?;
-        let healthy = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
-        (healthy && status["operation"].is_null()).then_some(())
-    };
-    world.until(&what, WAIT, settled).await;
 }
 
 /// Asks for an operation; gives its id.
@@ -262,7 +252,7 @@ async fn recover(world: &mut World, hit: &Hit, id: &str, nodes: usize) -> Durati
     };
     world.until(&format!("{hit:?}: the operation ended well"), WAIT, ended).await;
     let took = hit_at.elapsed();
-    healthy(world, nodes).await;
+    world.settled(nodes).await;
     took
 }
 

@@ -33,17 +33,8 @@ pools:
 async fn some_nodes(nodes: usize, after: &str) -> World {
     let mut world = World::new(&CONFIG.replace("NODES", &nodes.to_string()).replace("AFTER", after));
     world.start().await;
-    healthy(&world, nodes).await;
+    world.settled(nodes).await;
     world
-}
-
-async fn healthy(world: &World, count: usize) {
-    let settled = async |w: &World| {
-        let status: Value = serde_json::from_str(&w.try_get("/autoscaling/status").await?).ok()?;
-        let all = status["metrics"]["healthy_nodes"] == count && status["metrics"]["node_count"] == count;
-        (all && status["operation"].is_null()).then_some(())
-    };
-    world.until(&format!("{count} healthy nodes and no operation"), WAIT, settled).await;
 }
 
 /// A node's process, and how to start it again by hand.
@@ -239,7 +230,7 @@ async fn a_node_killed_under_load_is_replaced_and_nothing_is_lost() {
     let operation = world.until("a replacement", WAIT, ended).await;
     assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", world.logs());
     eprintln!("{dead} was replaced {:.1} s after its end: {}", killed_at.elapsed().as_secs_f64(), operation["detail"]);
-    healthy(&world, 3).await;
+    world.settled(3).await;
     let ids: Vec<u64> = (0..1_000).collect();
     vectors.follow(&world).await;
     let acknowledged = load.end(&world, &vectors).await;
@@ -295,7 +286,7 @@ async fn a_node_that_is_back_in_time_is_not_forgotten() {
     assert!(detail.contains(&format!("{dead} is healthy again")) || detail.contains("answers again"), "{detail}");
     eprintln!("the replacement ended {}: {detail}", operation["state"]);
     let nodes = if operation["state"] == "partial" { 5 } else { 4 };
-    healthy(&world, nodes).await;
+    world.settled(nodes).await;
     assert_eq!(state_of(&world, &dead).await.as_deref(), Some("serving"));
     let filled = async |w: &World| {
         let map = map(w).await;
@@ -332,7 +323,7 @@ async fn a_node_with_an_only_copy_is_waited_for() {
     assert_eq!(world.get("/autoscaling/operations").await["items"], json!([]), "{}", world.logs());
     assert!(map(&world).await["members"].get(&dead).is_some());
     process.start_again();
-    healthy(&world, 4).await;
+    world.settled(4).await;
     vectors.follow(&world).await;
     assert_eq!(vectors.digest().await, before);
 }

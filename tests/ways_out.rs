@@ -123,15 +123,6 @@ async fn a_step_in_doubt_is_resolved_by_a_word() {
     assert_eq!(place.platform.nodes().len(), 3);
 }
 
-async fn healthy(world: &World, nodes: usize) {
-    let settled = async |w: &World| {
-        let status = w.status().await;
-        let healthy = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
-        (healthy && status["operation"].is_null()).then_some(())
-    };
-    world.until(&format!("{nodes} healthy nodes and no operation"), WAIT, settled).await;
-}
-
 fn done(operation: &Value) -> usize {
     operation["steps"].as_array().expect("steps").iter().filter(|step| step["state"] == "done").count()
 }
@@ -140,7 +131,7 @@ fn done(operation: &Value) -> usize {
 async fn a_pause_outlives_a_kill_and_the_operation_ends_well_once_resumed() {
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 3, max_nodes: 5"));
     world.start().await;
-    healthy(&world, 3).await;
+    world.settled(3).await;
     let vectors = Vectors::fill(&world, 600).await;
     let before = vectors.digest().await;
     let id = begun(&world, "/autoscaling/scale-up").await;
@@ -173,7 +164,7 @@ async fn a_pause_outlives_a_kill_and_the_operation_ends_well_once_resumed() {
     ordered(&world, &id, "resume", json!({"reason": "seen enough"})).await;
     let ended = ended(&world, &id).await;
     assert_eq!(ended["state"], "succeeded", "{ended}\n{}", world.logs());
-    healthy(&world, 4).await;
+    world.settled(4).await;
     vectors.follow(&world).await;
     assert_eq!(vectors.digest().await, before, "{}", world.logs());
     let (code, problem) = world.post(&format!("/autoscaling/operations/{id}/cancel"), None).await;
@@ -185,7 +176,7 @@ async fn a_pause_outlives_a_kill_and_the_operation_ends_well_once_resumed() {
 async fn a_cancelled_drain_puts_the_node_back_in_service() {
     let mut world = World::new(&EMBEDDED.replace("THRESHOLDS", "min_nodes: 2, max_nodes: 5"));
     world.start().await;
-    healthy(&world, 3).await;
+    world.settled(3).await;
     let vectors = Vectors::fill(&world, 600).await;
     let before = vectors.digest().await;
     let id = begun(&world, "/autoscaling/scale-down").await;

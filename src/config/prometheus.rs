@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::model::Signal;
 use crate::scrape::prometheus::{Asking, Credentials, Query, ServerSettings};
 
-use super::section::{Section, set};
+use super::section::Section;
 use super::{drivers, scrape, signals};
 
 /// `section` is `scrape`; `signals` are those that name a query. `None` where nothing is asked, or with a problem.
@@ -51,13 +51,8 @@ fn health(section: &Section<'_>) -> Option<Query> {
 
 fn server(section: &Section<'_>, interval: Duration, base_dir: &Path) -> Option<ServerSettings> {
     let url = drivers::api(section, "url", "http://prometheus.example:9090");
-    let mut timeout = ServerSettings::DEFAULT_TIMEOUT.min(interval);
-    set(&mut timeout, section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(3600)));
-    if timeout > interval {
-        let what =
-            format!("{} s is longer than health_check_interval ({} s)", timeout.as_secs_f64(), interval.as_secs_f64());
-        section.problem("timeout", what, "the answers must be there before the next check begins");
-    }
+    let hint = "the answers must be there before the next check begins";
+    let timeout = scrape::timeout(section, ServerSettings::DEFAULT_TIMEOUT, interval, hint);
     if section.has("authorization") && section.has("basic_auth") {
         section.problem("basic_auth", "stands beside authorization", "a request has one of both");
     }

@@ -49,13 +49,8 @@ pub(super) fn read(
     interval: Duration,
     base_dir: &Path,
 ) -> (ScrapeSettings, BTreeMap<Arc<str>, CustomLine>) {
-    let mut timeout = ScrapeSettings::DEFAULT_TIMEOUT.min(interval);
-    set(&mut timeout, section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(3600)));
-    if timeout > interval {
-        let what =
-            format!("{} s is longer than health_check_interval ({} s)", timeout.as_secs_f64(), interval.as_secs_f64());
-        section.problem("timeout", what, "a scrape must end before the next check begins");
-    }
+    let timeout =
+        timeout(section, ScrapeSettings::DEFAULT_TIMEOUT, interval, "a scrape must end before the next check begins");
     let aggregate = aggregate(section);
 
     let mut drafts = vec![page(section, preset, base_dir)];
@@ -87,6 +82,19 @@ pub(super) fn read(
     let prometheus = prometheus::read(section, queries, interval, base_dir);
     section.note_unknown(&[], &[("port", "it belongs to `also`; the node's own port stands in its address")]);
     (ScrapeSettings { pages: drafts.into_iter().map(|d| d.page).collect(), timeout, aggregate, prometheus }, lines)
+}
+
+/// For all that is asked at one check. `hint` says why it must not be longer than the time between checks, which also
+/// shortens the default.
+pub(super) fn timeout(section: &Section<'_>, default: Duration, interval: Duration, hint: &str) -> Duration {
+    let mut timeout = default.min(interval);
+    set(&mut timeout, section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(3600)));
+    if timeout > interval {
+        let what =
+            format!("{} s is longer than health_check_interval ({} s)", timeout.as_secs_f64(), interval.as_secs_f64());
+        section.problem("timeout", what, hint);
+    }
+    timeout
 }
 
 impl Draft {

@@ -104,41 +104,32 @@ impl Counters {
                 &["path"],
                 &request_buckets,
             ),
-            journal_errors: IntCounter::with_opts(opts(
-                "journal_errors_total",
-                "Reads and writes that the journal refused.",
-            ))
-            .expect("valid"),
-            config_successful: Gauge::with_opts(opts(
+            journal_errors: lone_counter("journal_errors_total", "Reads and writes that the journal refused."),
+            config_successful: lone_gauge(
                 "config_last_reload_successful",
                 "Whether the last load of the configuration was taken.",
-            ))
-            .expect("valid"),
-            web_config_successful: Gauge::with_opts(opts(
+            ),
+            web_config_successful: lone_gauge(
                 "web_config_last_reload_successful",
                 "Whether the last change of the files of TLS and credentials was taken.",
-            ))
-            .expect("valid"),
-            config_success_at: Gauge::with_opts(opts(
+            ),
+            config_success_at: lone_gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When a configuration was last taken.",
-            ))
-            .expect("valid"),
+            ),
             alerts_received: counter(
                 "alerts_received_total",
                 "Alerts in notifications that were taken, by their status.",
                 &["status"],
             ),
-            alerts_unmatched: IntCounter::with_opts(opts(
+            alerts_unmatched: lone_counter(
                 "alerts_unmatched_total",
                 "Alerts in notifications that belong to no entry of any pool.",
-            ))
-            .expect("valid"),
-            alerts_truncated: IntCounter::with_opts(opts(
+            ),
+            alerts_truncated: lone_counter(
                 "alerts_truncated_total",
                 "Alerts that Alertmanager left out of its notifications (max_alerts).",
-            ))
-            .expect("valid"),
+            ),
             alerts_dropped: counter(
                 "alerts_dropped_total",
                 "Alerts in notifications that were passed over, for their entry had as many as are kept of one.",
@@ -149,11 +140,10 @@ impl Counters {
                 "Notifications that were not taken, by reason.",
                 &["reason"],
             ),
-            alertmanager_heard_at: Gauge::with_opts(opts(
+            alertmanager_heard_at: lone_gauge(
                 "alertmanager_last_notification_timestamp_seconds",
                 "When a notification was last taken; 0 if there was none since the start.",
-            ))
-            .expect("valid"),
+            ),
         };
         counters.register(registry);
         for status in ALERT_STATUSES {
@@ -239,6 +229,14 @@ fn opts(name: &str, help: &str) -> Opts {
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(opts(name, help), labels).expect("names and labels are valid")
+}
+
+fn lone_counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::with_opts(opts(name, help)).expect("the name is valid")
+}
+
+fn lone_gauge(name: &str, help: &str) -> Gauge {
+    Gauge::with_opts(opts(name, help)).expect("the name is valid")
 }
 
 fn gauge(name: &str, help: &str, labels: &[&str]) -> GaugeVec {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::common::{World, http};
-use crate::{TRIGGER, more_checks, operations, series, settled, world};
+use crate::{TRIGGER, more_checks, operations, series, world};
 
 const SENDERS: usize = 3;
 const EACH: usize = 334;
@@ -52,7 +52,7 @@ async fn send(url: String, sender: usize) -> Vec<Duration> {
 async fn a_thousand_notifications_are_one_operation() {
     let mut world = world("");
     world.start().await;
-    settled(&world, 3).await;
+    world.settled(3).await;
     more_checks(&world, 6).await; // it settles after its start
     let before = resident_bytes(world.pid());
 
@@ -68,7 +68,7 @@ async fn a_thousand_notifications_are_one_operation() {
 
     let began = async |w: &World| operations(w).await.into_iter().next();
     world.until("an operation for the alerts", Duration::from_secs(60), began).await;
-    settled(&world, 4).await;
+    world.settled(4).await;
     more_checks(&world, 5).await;
     let all = operations(&world).await;
     assert_eq!(all.len(), 1, "{all:#?}");

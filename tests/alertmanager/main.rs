@@ -107,15 +107,6 @@ fn alertmanager_config(world: &World) -> String {
     )
 }
 
-pub async fn settled(world: &World, nodes: usize) {
-    let settled = async |w: &World| {
-        let status = w.status().await;
-        let all = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
-        (all && status["operation"].is_null()).then_some(())
-    };
-    world.until(&format!("{nodes} healthy nodes and no operation"), WAIT, settled).await;
-}
-
 pub async fn operations(world: &World) -> Vec<Value> {
     world.get("/autoscaling/operations").await["items"].as_array().expect("a list").clone()
 }
@@ -144,7 +135,7 @@ async fn one_node_for_one_alert(alertmanagers: u32) {
     let port = free_port();
     let mut world = world(&HOST_LOAD.replace("PORT", &port.to_string()));
     world.start().await;
-    settled(&world, 3).await;
+    world.settled(3).await;
     Vectors::fill(&world, 400).await;
     let dir = world.dir.path().to_path_buf();
     let dir: &Path = &dir;
@@ -166,7 +157,7 @@ async fn one_node_for_one_alert(alertmanagers: u32) {
     let because = operation["because"][0].as_str().unwrap_or_default();
     let expected = because.starts_with("alert over-line fires since 20") && because.contains("VectorDBSignalOverLine");
     assert!(expected, "{operation}");
-    settled(&world, 4).await;
+    world.settled(4).await;
 
     // It goes on firing, and is repeated by everyone; besides it, each sends the watchdog, once in five minutes.
     let heard = f64::from(alertmanagers) * 5.0;
@@ -198,7 +189,7 @@ async fn one_node_for_one_alert(alertmanagers: u32) {
     more_checks(&world, 3).await;
 
     assert_eq!(operations(&world).await.len(), 1, "no second operation\n{}", world.logs());
-    settled(&world, 4).await;
+    world.settled(4).await;
     let rows = world.get("/autoscaling/history?kind=alert").await;
     let rows = rows["items"].as_array().expect("rows").iter();
     let told: Vec<(&Value, &str)> = rows.filter_map(|r| Some((&r["who"], r["summary"].as_str()?))).collect();

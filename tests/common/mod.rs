@@ -207,6 +207,16 @@ impl World {
         }
     }
 
+    /// Waits until there are so many nodes, all healthy, and no operation runs.
+    pub async fn settled(&self, nodes: usize) {
+        let settled = async |w: &World| {
+            let status: Value = serde_json::from_str(&w.try_get("/autoscaling/status").await?).ok()?;
+            let healthy = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
+            (healthy && status["operation"].is_null()).then_some(())
+        };
+        self.until(&format!("{nodes} healthy nodes and no operation"), Duration::from_secs(120), settled).await;
+    }
+
     /// The end of every log, for a failing test.
     pub fn logs(&self) -> String {
         (1..=self.starts)

@@ -45,16 +45,6 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
-async fn settled(world: &World, nodes: u64) {
-    let what = format!("{nodes} healthy nodes, all signals, no operation");
-    let there = async |w: &World| {
-        let status = w.status().await;
-        let all = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
-        (all && status["operation"].is_null()).then_some(())
-    };
-    world.until(&what, WAIT, there).await;
-}
-
 async fn set_min_nodes(world: &World, nodes: u64) {
     let answer = world.post("/autoscaling/thresholds", Some(json!({"min_nodes": nodes, "reason": "a test"}))).await;
     assert_eq!(answer.0, 200, "{answer:?}");
@@ -72,7 +62,7 @@ async fn notify(world: &World) {
 /// Up because a person raised the minimum, held back from going further up, and down again. Gives the page as it was while
 /// an operation ran: some series are there only then.
 async fn story(world: &World, prometheus: &Server) -> String {
-    settled(world, 3).await;
+    world.settled(3).await;
     Vectors::fill(world, 600).await;
     let searches = Searches::start(world, Duration::from_millis(80)).await; // enough to judge latency and errors by
     world
@@ -93,7 +83,7 @@ async fn story(world: &World, prometheus: &Server) -> String {
             page.contains("vecscale_operation_deadline_timestamp_seconds{").then_some(page)
         })
         .await;
-    settled(world, 4).await;
+    world.settled(4).await;
     set_min_nodes(world, 5).await;
     world
         .until("a scale-up held by its cooldown", WAIT, async |w: &World| {
@@ -108,7 +98,7 @@ async fn story(world: &World, prometheus: &Server) -> String {
 
     let answer = world.post("/autoscaling/scale-down", Some(json!({"reason": "a test"}))).await;
     assert_eq!(answer.0, 202, "{answer:?}");
-    settled(world, 3).await;
+    world.settled(3).await;
     let over = r#"vecscale_operations_total{kind="scale_down", outcome="succeeded"} == 1"#;
     prometheus.until("the end of the scale-down is scraped", over).await;
     drop(searches);

@@ -28,18 +28,8 @@ async fn world() -> (World, Machines) {
         machines.config(THRESHOLDS).replace("timeout: 20s", "timeout: 20s, authorization: {credentials_file: token}");
     std::fs::write(world.path("config.yaml"), config).expect("the configuration");
     world.start().await;
-    settled(&world, 2).await;
+    world.settled(2).await;
     (world, machines)
-}
-
-async fn settled(world: &World, nodes: usize) {
-    let what = format!("{nodes} healthy nodes and no operation");
-    let settled = async |w: &World| {
-        let status: Value = serde_json::from_str(&w.try_get("/autoscaling/status").await?).ok()?;
-        let healthy = status["metrics"]["healthy_nodes"] == nodes && status["metrics"]["node_count"] == nodes;
-        (healthy && status["operation"].is_null()).then_some(())
-    };
-    world.until(&what, WAIT, settled).await;
 }
 
 /// Asks for an operation; gives its id.
@@ -80,7 +70,7 @@ async fn load_grows_and_falls() {
     world.until("a third node", WAIT, async |_| (machines.nodes().len() == 3).then_some(())).await;
     *machines.load.lock().unwrap() = Load { cpu: 0.1, memory: 0.1, searches_per_second: 10.0 };
     world.until("two nodes again", WAIT, async |_| (machines.nodes().len() == 2).then_some(())).await;
-    settled(&world, 2).await;
+    world.settled(2).await;
     each_once(&machines, 1);
     let asked = machines.ledger().asked;
     assert!(asked.iter().all(|asked| asked.fence == Some(1) && !asked.key.is_empty()), "{asked:#?}");
@@ -112,7 +102,7 @@ async fn whatever_becomes_of_the_answers_each_effect_comes_once() {
             machines.order(method, manner);
             let id = ask(&world, path).await;
             succeeded(&world, &id).await;
-            settled(&world, nodes).await;
+            world.settled(nodes).await;
             let asked = machines.ledger().asked.split_off(before);
             assert!(calls.contains(&asked.len()), "{what}: {asked:#?}");
             let same = asked.iter().all(|one| (&one.key, &one.node) == (&asked[0].key, &asked[0].node));
@@ -145,7 +135,7 @@ async fn a_controller_killed_at_any_moment_of_a_call_repeats_nothing() {
             world.kill();
             world.start().await;
             succeeded(&world, &id).await;
-            settled(&world, nodes).await;
+            world.settled(nodes).await;
         }
     }
     each_once(&machines, 4);
