@@ -105,7 +105,7 @@ const OPERATING: &[Series] = &[
 ];
 
 /// Series that belong to no pool.
-const OF_THE_PROGRAM: [&str; 11] = [
+const OF_THE_PROGRAM: [&str; 12] = [
     "build_info",
     "config_last_reload_successful",
     "web_config_last_reload_successful",
@@ -116,7 +116,6 @@ const OF_THE_PROGRAM: [&str; 11] = [
     "alerts_received_total",
     "alerts_unmatched_total",
     "alerts_truncated_total",
-    "alerts_dropped_total",
     "alerts_rejected_total",
     "alertmanager_last_notification_timestamp_seconds",
 ];

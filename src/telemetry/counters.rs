@@ -156,7 +156,7 @@ impl Counters {
     }
 
     fn register(&self, registry: &Registry) {
-        let all: [Box<dyn prometheus::core::Collector>; 23] = [
+        let all: [Box<dyn prometheus::core::Collector>; 24] = [
             Box::new(self.decisions.clone()),
             Box::new(self.decisions_blocked.clone()),
             Box::new(self.operations.clone()),
