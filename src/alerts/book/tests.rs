@@ -144,7 +144,8 @@ fn no_entry_has_more_than_it_may_nor_takes_the_room_of_another() {
 fn alerts_follow_the_entries() {
     // Entries before and after with their matchers, and what becomes of an alert `Slow` that fires, severity "page".
     type Entries = &'static [(&'static str, &'static str)];
-    let cases: [(&str, Entries, Entries, &[&str], &[&str]); 8] = [
+    type Case = (&'static str, Entries, Entries, &'static [&'static str], &'static [&'static str]);
+    let cases: [Case; 8] = [
         ("the same", &[("slow", "alertname=Slow")], &[("slow", "alertname=Slow")], &[], &["slow"]),
         ("wider", &[("slow", "alertname=Slow")], &[("slow", "alertname=~Slow|Full")], &[], &["slow"]),
         ("other alerts", &[("slow", "alertname=Slow")], &[("slow", "alertname=Full")], &["slow unmatched"], &[]),
