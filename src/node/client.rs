@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub enum ClientError {
     #[error("no node answers: {0}")]
     Nobody(String),
-    /// A write may have happened, or a node cannot answer now: the same request may be sent again.
+    /// A write may have happened, or no node can answer now: the same request may be sent again.
     #[error("{0}")]
     Unavailable(String),
     #[error("{status}: {detail}")]
@@ -72,24 +72,40 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, ClientError> {
+        self.ask(method, path, body, false).await
+    }
+
+    /// `reads`: nothing is changed by it, so a node that cannot answer now is passed over, too.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        reads: bool,
+    ) -> Result<T, ClientError> {
         let mut nodes = self.nodes.read().expect("no panic while writing").clone();
         fastrand::shuffle(&mut nodes);
-        let mut last = "no address given".to_owned();
+        let mut last = ClientError::Nobody("no address given".to_owned());
         for address in nodes {
-            match self.peers.ask(method.clone(), &address, path, body, LIMIT).await {
+            last = match self.peers.ask(method.clone(), &address, path, body, LIMIT).await {
                 Ok(answer) => return Ok(answer),
-                Err(error @ PeerError::Unreachable { .. }) => last = error.to_string(),
+                Err(error @ PeerError::Unreachable { .. }) => ClientError::Nobody(error.to_string()),
                 Err(PeerError::Refused { status, detail, .. }) if status != StatusCode::SERVICE_UNAVAILABLE => {
                     return Err(ClientError::Refused { status, detail });
                 }
+                Err(error) if reads => ClientError::Unavailable(error.to_string()),
                 Err(error) => return Err(ClientError::Unavailable(error.to_string())),
-            }
+            };
         }
-        Err(ClientError::Nobody(last))
+        Err(last)
     }
 
-    async fn result<T: DeserializeOwned>(&self, method: Method, path: &str, body: Value) -> Result<T, ClientError> {
-        Ok(self.request::<Answer<T>>(method, path, Some(&body)).await?.result)
+    async fn written<T: DeserializeOwned>(&self, method: Method, path: &str, body: Value) -> Result<T, ClientError> {
+        Ok(self.ask::<Answer<T>>(method, path, Some(&body), false).await?.result)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str, body: Value) -> Result<T, ClientError> {
+        Ok(self.ask::<Answer<T>>(Method::POST, path, Some(&body), true).await?.result)
     }
 
     /// # Errors
@@ -104,7 +120,7 @@ impl Client {
         let body = json!({
             "vectors": {"size": size, "distance": "Cosine"}, "shard_number": shards, "replication_factor": replicas,
         });
-        self.result(Method::PUT, &format!("/collections/{name}"), body).await.map(|_: bool| ())
+        self.written(Method::PUT, &format!("/collections/{name}"), body).await.map(|_: bool| ())
     }
 
     /// # Errors
@@ -112,21 +128,21 @@ impl Client {
     pub async fn upsert(&self, name: &str, points: &[(u64, Vec<f32>)]) -> Result<(), ClientError> {
         let points: Vec<_> = points.iter().map(|(id, vector)| json!({"id": id, "vector": vector})).collect();
         let path = format!("/collections/{name}/points?wait=true");
-        self.result(Method::PUT, &path, json!({ "points": points })).await.map(|_: Value| ())
+        self.written(Method::PUT, &path, json!({ "points": points })).await.map(|_: Value| ())
     }
 
     /// # Errors
     /// As [`Client::upsert`].
     pub async fn delete(&self, name: &str, ids: &[u64]) -> Result<(), ClientError> {
         let path = format!("/collections/{name}/points/delete?wait=true");
-        self.result(Method::POST, &path, json!({ "points": ids })).await.map(|_: Value| ())
+        self.written(Method::POST, &path, json!({ "points": ids })).await.map(|_: Value| ())
     }
 
     /// # Errors
     /// As [`Client::request`].
     pub async fn search(&self, name: &str, vector: &[f32], limit: usize) -> Result<Vec<Found>, ClientError> {
         let body = json!({"vector": vector, "limit": limit});
-        self.result(Method::POST, &format!("/collections/{name}/points/search"), body).await
+        self.read(&format!("/collections/{name}/points/search"), body).await
     }
 
     /// The points of these ids that exist, with their vectors.
@@ -135,7 +151,7 @@ impl Client {
     /// As [`Client::request`].
     pub async fn get(&self, name: &str, ids: &[u64]) -> Result<Vec<Found>, ClientError> {
         let body = json!({"ids": ids, "with_vector": true});
-        self.result(Method::POST, &format!("/collections/{name}/points"), body).await
+        self.read(&format!("/collections/{name}/points"), body).await
     }
 
     /// # Errors
@@ -146,7 +162,7 @@ impl Client {
             count: u64,
         }
         let body = json!({"exact": true});
-        let counted: Count = self.result(Method::POST, &format!("/collections/{name}/points/count"), body).await?;
+        let counted: Count = self.read(&format!("/collections/{name}/points/count"), body).await?;
         Ok(counted.count)
     }
 

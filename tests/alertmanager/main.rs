@@ -72,7 +72,7 @@ pub fn world(further: &str) -> World {
     world
 }
 
-/// The shipped rules, of which one does not wait for ten minutes before it fires.
+/// The shipped rules, of which one does not wait for ten minutes before it fires, nor for five before it is over.
 fn write_rules(world: &World) {
     let folder = world.path("alerts");
     std::fs::create_dir(&folder).expect("a folder for the rules");
@@ -80,7 +80,8 @@ fn write_rules(world: &World) {
         expr: pool_signal:vecscale_signal_value:high_line_ratio > 1
         for: ";
     let (long, short) = (format!("{waits}10m\n"), format!("{waits}2s\n"));
-    let database = replaced(&shipped("alerts/database.yml"), &[(&long, &short)]);
+    let shorter = [(long.as_str(), short.as_str()), ("keep_firing_for: 5m", "keep_firing_for: 15s")];
+    let database = replaced(&shipped("alerts/database.yml"), &shorter);
     for (name, rules) in [("scaler", shipped("alerts/scaler.yml")), ("database", database)] {
         std::fs::write(folder.join(format!("{name}.yml")), rules).expect("writing the rules");
     }
