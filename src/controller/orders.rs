@@ -91,8 +91,8 @@ impl Controller {
         Ok(Reply::Done)
     }
 
-    /// Takes the operation back, for a stronger decision or because its reason has gone. One that has moved on meanwhile is let be: the next check
-    /// decides anew.
+    /// Takes the operation back, for a stronger decision or because its reason has gone. One that has moved on meanwhile is
+    /// let be: the next check decides anew.
     pub(super) async fn pre_empt(&mut self, id: &OperationId, why: String) -> Result<(), JournalError> {
         let order = Order { what: Verb::Cancel, who: super::OURSELVES.into(), reason: Some(why) };
         match self.operator.order(id, &order).await {

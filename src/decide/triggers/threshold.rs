@@ -54,7 +54,8 @@ fn held_since(low: &[&Known], required: usize) -> Timestamp {
     since[required.clamp(1, since.len()) - 1]
 }
 
-/// How long the lows, an alert or a window must have held, and what asks for it. A drain that nobody can predict yet asks for nothing.
+/// How long the lows, an alert or a window must have held, and what asks for it. A drain that nobody can predict yet asks
+/// for nothing.
 pub(super) fn must_hold(look: &Look, drain_secs: Option<f64>) -> (Duration, &'static str) {
     let settings = &look.policy.scale_down;
     let drain = drain_secs.unwrap_or(0.0) * settings.payback;
