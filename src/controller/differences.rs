@@ -133,11 +133,8 @@ mod tests {
     /// A name with `!` behind it is cordoned.
     fn members(names: &[&str]) -> Inventory {
         let member = |name: &&str| Member {
-            id: id(name.trim_end_matches('!')),
-            address: String::new(),
             cordoned: name.ends_with('!'),
-            healthy: true,
-            version: None,
+            ..Member::new(id(name.trim_end_matches('!')), String::new())
         };
         Inventory { members: names.iter().map(member).collect(), ..Inventory::default() }
     }

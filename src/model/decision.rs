@@ -1,10 +1,11 @@
 //! What was decided and why: the values from which log line, API answer, audit row and labels are printed. Pure data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeId, Timestamp};
+use super::{Move, NodeId, Timestamp};
 
 /// What vecscale may do in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,7 +317,10 @@ pub struct Request {
 /// What the planner says a change would do now; computed before deciding and shown by `plan`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outlook {
+    /// One node more.
     pub scale_up: Forecast,
+    /// How many nodes more the shards can make use of at least: see [`Stairs`].
+    pub stairs: Stairs,
     /// Per possible victim, best first: fewest bytes to move, then least load.
     pub scale_down: Vec<Drain>,
     pub rebalance: Forecast,
@@ -329,6 +333,48 @@ pub struct Forecast {
     pub bytes: u64,
     /// From the measured speed of past moves; `None` before there was one.
     pub seconds: Option<f64>,
+    /// The least bytes that any plan with this end could move.
+    pub least_bytes: u64,
+    /// `None` where there is nothing to spread.
+    pub balance: Option<Balance>,
+    /// The nodes whose shards the plan changes, ordered by id.
+    pub nodes: Arc<[Change]>,
+    /// In the order in which they would be made.
+    pub moves: Arc<[Move]>,
+}
+
+/// How evenly a plan leaves the nodes: the busiest one's weight, in the measure of the pool's placement strategy, and
+/// that weight over the mean (1 is even).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Balance {
+    pub busiest_before: f64,
+    pub busiest_after: f64,
+    pub ratio_before: f64,
+    pub ratio_after: f64,
+    /// A lower bound of what any placement of these shards could reach.
+    pub ratio_reachable: f64,
+}
+
+/// What a plan makes of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub node: NodeId,
+    pub shards_before: u32,
+    pub shards_after: u32,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+}
+
+/// Equal shards make stairs: 12 copies on 6 nodes leave the busiest node with 2, on 7 nodes too. Growing by fewer nodes
+/// than a step is wide helps no one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stairs {
+    /// The fewest nodes more that lower the busiest node's weight by at least a tenth; `None` when no number does, or
+    /// when nodes hold no data, nothing is known, or there is nothing to spread yet (then any number is welcome).
+    pub useful: Option<u32>,
+    /// Why not one node, in words: "12 shard copies on 6 nodes: with 7 the busiest node still holds 2"; `None` when one
+    /// node more is useful, or any number is welcome.
+    pub why: Option<String>,
 }
 
 /// What draining one node would mean.

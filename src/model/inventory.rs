@@ -37,6 +37,19 @@ pub struct Member {
     pub healthy: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// It leads the members' consensus: taking it away costs an election.
+    #[serde(default)]
+    pub leader: bool,
+    /// It builds an index just now, so its CPU and latency say little.
+    #[serde(default)]
+    pub indexing: bool,
+}
+
+impl Member {
+    /// A healthy one that is open for shards.
+    pub fn new(id: NodeId, address: String) -> Member {
+        Member { id, address, cordoned: false, healthy: true, version: None, leader: false, indexing: false }
+    }
 }
 
 fn yes() -> bool {
@@ -112,6 +125,12 @@ pub struct Inventory {
     pub shards: Vec<Replica>,
     #[serde(default)]
     pub transfers: Vec<Transfer>,
+    /// Why the members can agree on no change just now (no leader, no majority, changes still pending …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_quorum: Option<String>,
+    /// Work of others that is no transfer, such as a resharding; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<String>,
 }
 
 impl Inventory {

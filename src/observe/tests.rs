@@ -377,7 +377,7 @@ fn who_counts() {
 #[test]
 fn what_makes_a_check_bad() {
     let settings = settings(&[Signal::Cpu]);
-    let member = |healthy| Member { id: id(0), address: String::new(), cordoned: false, healthy, version: None };
+    let member = |healthy| Member { healthy, ..Member::new(id(0), String::new()) };
     let store = |healthy| Inventory { members: vec![member(healthy)], ..Inventory::default() };
     let unreadable = Err(Gap::Unreadable("garbage".into()));
     let cases = [
@@ -581,7 +581,7 @@ fn health_that_nobody_could_tell_stays_as_it_was() {
     let settings = settings(&[]);
     let mut window = Window::default();
     let ill = Inventory {
-        members: vec![Member { id: id(0), address: String::new(), cordoned: false, healthy: false, version: None }],
+        members: vec![Member { healthy: false, ..Member::new(id(0), String::new()) }],
         ..Inventory::default()
     };
     let healthy: Vec<bool> = [

@@ -246,13 +246,7 @@ fn fill_of_one_more(inventory: &Inventory) -> Vec<Move> {
     let name = (0..).map(|n| format!("new-{n}")).find(free).and_then(|text| NodeId::new(&text).ok());
     let Some(id) = name else { return Vec::new() };
     let mut larger = inventory.clone();
-    larger.members.push(Member {
-        id: id.clone(),
-        address: String::new(),
-        cordoned: false,
-        healthy: true,
-        version: None,
-    });
+    larger.members.push(Member::new(id.clone(), String::new()));
     plan_fill(&larger, &[id], &Fixed::new())
 }
 
@@ -261,7 +255,7 @@ pub fn forecast(moves: &[Move], experience: &Experience) -> Forecast {
     let bytes: u64 = moves.iter().map(|m| m.bytes).sum();
     let speed = experience.bytes_per_second.filter(|speed| *speed > 0.0);
     let seconds = if bytes == 0 { Some(0.0) } else { speed.map(|speed| bytes as f64 / speed) };
-    Forecast { shards: moves.len() as u32, bytes, seconds }
+    Forecast { shards: moves.len() as u32, bytes, seconds, ..Forecast::default() }
 }
 
 #[cfg(test)]
@@ -276,7 +270,7 @@ mod tests {
     }
 
     fn member(n: usize) -> Member {
-        Member { id: node(n), address: format!("http://n{n}"), cordoned: false, healthy: true, version: None }
+        Member::new(node(n), format!("http://n{n}"))
     }
 
     fn replica(shard: u32, n: usize, bytes: u64) -> Replica {

@@ -430,11 +430,9 @@ impl State {
             is_ill || dead.is_some_and(|since| now.saturating_duration_since(since) >= NOTICED_AFTER)
         };
         let member = |(id, cordoned): (&NodeId, &bool)| Member {
-            id: id.clone(),
-            address: format!("http://{id}"),
             cordoned: *cordoned,
             healthy: !noticed(id),
-            version: None,
+            ..Member::new(id.clone(), format!("http://{id}"))
         };
         let replica = |shard: &ShardId, on: &NodeId, vectors: usize, state| Replica {
             shard: shard.clone(),
@@ -463,6 +461,7 @@ impl State {
             wanted_replicas: BTreeMap::from([(COLLECTION.into(), self.scale.replicas)]),
             shards: copies.chain(arriving).collect(),
             transfers: self.flights.iter().map(transfer).collect(),
+            ..Inventory::default()
         }
     }
 }

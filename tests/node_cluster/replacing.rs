@@ -91,7 +91,7 @@ async fn a_dead_primary_is_made_up_for_and_forgotten() {
 }
 
 fn member(world: &World, name: &str) -> Member {
-    Member { id: id(name), address: world.address(name), cordoned: false, healthy: true, version: None }
+    Member::new(id(name), world.address(name))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

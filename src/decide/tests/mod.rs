@@ -76,7 +76,7 @@ impl World {
             machines: Some(names.iter().map(machine).collect()),
             outlook: Outlook {
                 scale_down: names.iter().map(drain).collect(),
-                rebalance: Forecast { shards: 1, bytes: 10, seconds: None },
+                rebalance: Forecast { shards: 1, bytes: 10, ..Forecast::default() },
                 ..Outlook::default()
             },
             lead_times: Vec::new(),
@@ -279,7 +279,7 @@ fn node(name: &NodeId) -> NodeSeen {
 
 fn member(name: &NodeId) -> Member {
     let address = "http://127.0.0.1:1".into();
-    Member { id: name.clone(), address, cordoned: false, healthy: true, version: Some("1.0".into()) }
+    Member { version: Some("1.0".into()), ..Member::new(name.clone(), address) }
 }
 
 fn machine(name: &NodeId) -> Machine {

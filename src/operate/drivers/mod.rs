@@ -133,6 +133,12 @@ pub trait Datastore: Send + Sync {
     /// Running or finished already is `Done`.
     async fn start_move(&self, call: &Call, relocation: &Move) -> Effect<()>;
 
+    /// Ends a relocation in a store that copies only: the copy on `to` is active, nothing is in transfer, so the copy on
+    /// `from` is dropped. A store that does so by itself has nothing to do. Idempotent.
+    async fn finish_move(&self, _call: &Call, _relocation: &Move) -> Effect<()> {
+        Effect::Done(())
+    }
+
     /// Starts one further copy on `to`, made from the one on `from`, which keeps its own. Running or finished already is
     /// `Done`.
     async fn replicate(&self, call: &Call, copy: &Move) -> Effect<()>;
@@ -149,6 +155,17 @@ pub trait Datastore: Send + Sync {
 
     /// The node, which never held a shard, is no longer a member: undo of [`Datastore::join`].
     async fn unjoin(&self, call: &Call, node: &NodeId) -> Effect<()>;
+
+    /// No client is sent to the node any more, as before it is emptied: a hook of the user's, such as for a load balancer.
+    /// Without a hook there is nothing to do. Idempotent.
+    async fn out_of_service(&self, _call: &Call, _node: &Member) -> Effect<()> {
+        Effect::Done(())
+    }
+
+    /// Clients are sent to the node. Idempotent.
+    async fn in_service(&self, _call: &Call, _node: &Member) -> Effect<()> {
+        Effect::Done(())
+    }
 
     /// Whether nodes hold data at all: `false` for datastore `none`.
     fn holds_data(&self) -> bool {

@@ -45,11 +45,8 @@ impl Datastore for NoDatastore {
     async fn inventory(&self, _via: Option<&NodeId>) -> Result<Inventory, Unanswered> {
         let machines = self.provider.list().await?;
         let member = |machine: Machine| Member {
-            id: machine.id,
-            address: machine.address,
-            cordoned: false,
             healthy: machine.ready.unwrap_or(true),
-            version: None,
+            ..Member::new(machine.id, machine.address)
         };
         Ok(Inventory { members: machines.into_iter().map(member).collect(), ..Inventory::default() })
     }

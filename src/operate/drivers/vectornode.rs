@@ -157,11 +157,9 @@ impl Datastore for Vectornode {
             }
         }
         let member = |(id, healthy, holdings): &(&NodeId, bool, Option<Holdings>)| Member {
-            id: (*id).clone(),
-            address: self.writer.address(map, id),
             cordoned: map.members[*id].cordoned,
             healthy: *healthy && holdings.is_some(),
-            version: None,
+            ..Member::new((*id).clone(), self.writer.address(map, id))
         };
         let (mut shards, mut transfers) = (Vec::new(), Vec::new());
         for (_, key, _, assignment) in map.shards() {
@@ -185,6 +183,7 @@ impl Datastore for Vectornode {
             wanted_replicas: wanted.collect(),
             shards,
             transfers,
+            ..Inventory::default()
         })
     }
 

@@ -20,7 +20,7 @@ fn replica(shard: u32, on: u32) -> Replica {
 
 /// Three members; two shards with two copies on n1 and n2; n3 is empty.
 fn emptied() -> Inventory {
-    let member = |n| Member { id: node(n), address: String::new(), cordoned: n == 3, healthy: true, version: None };
+    let member = |n| Member { cordoned: n == 3, ..Member::new(node(n), String::new()) };
     Inventory {
         members: (1..=3).map(member).collect(),
         wanted_replicas: BTreeMap::from([("docs".into(), 2)]),

@@ -84,7 +84,7 @@ pub fn inventory(stdout: &[u8]) -> Result<Inventory, String> {
     }
     let collections: BTreeSet<Arc<str>> = shards.iter().map(|replica| replica.shard.collection.clone()).collect();
     let wanted_replicas = wanted(written.wanted_replicas, collections)?;
-    Ok(Inventory { members, wanted_replicas, shards, transfers })
+    Ok(Inventory { members, wanted_replicas, shards, transfers, ..Inventory::default() })
 }
 
 fn members(written: Vec<WrittenMember>) -> Result<Vec<Member>, String> {
@@ -95,7 +95,7 @@ fn members(written: Vec<WrittenMember>) -> Result<Vec<Member>, String> {
         }
         let (healthy, cordoned) = (healthy.unwrap_or(true), cordoned.unwrap_or(false));
         let address = plain_address(&id, &address)?;
-        members.push(Member { id, address, cordoned, healthy, version });
+        members.push(Member { cordoned, healthy, version, ..Member::new(id, address) });
     }
     members.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(members)
