@@ -1,0 +1,3 @@
+//! Datastore driver for Qdrant, over the REST API of its nodes.
+
+pub mod api;
