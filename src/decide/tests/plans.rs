@@ -30,7 +30,7 @@ fn plan(node: &str, before: u64, after: u64) -> Forecast {
 
 impl World {
     /// Six nodes, `n3` with that CPU, the others with 0.5; a plan that lowers `n3` by a quarter.
-    fn hot(cpu: f64) -> World {
+    pub fn hot(cpu: f64) -> World {
         let mut world = World::nodes(6);
         world.values(Signal::Cpu, 0.5);
         world.node("n3").values.insert(Signal::Cpu, cpu);
