@@ -403,7 +403,7 @@ pub struct Drain {
 /// How long until something may start again; shown as `cooldowns`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cooldowns {
-    /// Seconds left for each direction; 0 when free.
+    /// Seconds left for each direction; 0 when free. A rebalance by itself waits as long as a scale-down.
     #[serde(with = "super::time::seconds")]
     pub scale_up: Duration,
     #[serde(with = "super::time::seconds")]

@@ -31,8 +31,12 @@ fn lines() -> Vec<Line> {
     use Guard::*;
     vec![
         //                       auto up, down, replace, man. up, +reason, down, rebalance, auto rebalance
-        line(Stopped, "            B       B     B        -        -        -     -        B", |w| w.mode = Mode::Stopped),
-        line(Observe, "            B       B     B        -        -        -     -        B", |w| w.mode = Mode::Observe),
+        line(Stopped, "            B       B     B        -        -        -     -        B", |w| {
+            w.mode = Mode::Stopped
+        }),
+        line(Observe, "            B       B     B        -        -        -     -        B", |w| {
+            w.mode = Mode::Observe
+        }),
         line(DirectionDisabled, "  B       B     -        -        -        -     -        B", |w| {
             (w.policy.scale_up.enabled, w.policy.scale_down.enabled) = (false, false);
             w.policy.rebalance.enabled = false;
@@ -58,7 +62,9 @@ fn lines() -> Vec<Line> {
             let frozen = Frozen { freeze: Freeze::All, window: "launch".into(), until: None };
             w.policy.windows.freeze = Some(frozen);
         }),
-        line(Settling, "           B       B     -        -        -        -     -        B", |w| w.memory.recent.checks = 0),
+        line(Settling, "           B       B     -        -        -        -     -        B", |w| {
+            w.memory.recent.checks = 0
+        }),
         line(BreakerOpen, "        B       B     B        B        -        B     B        B", |w| {
             w.memory.operation_blocked(w.seen.at);
         }),
@@ -100,15 +106,21 @@ fn lines() -> Vec<Line> {
             w.seen.avg_vectors_per_node = Some(950_000.0);
             w.outlook.rebalance.shards = 0;
         }),
-        line(DataMoving, "         -       B     -        -        -        B     B        B", |w| w.transfer("n1", "n2")),
-        line(ForeignOperation, "   B       B     B        B        B        B     B        B", |w| w.transfer("n1", "n2")),
+        line(DataMoving, "         -       B     -        -        -        B     B        B", |w| {
+            w.transfer("n1", "n2")
+        }),
+        line(ForeignOperation, "   B       B     B        B        B        B     B        B", |w| {
+            w.transfer("n1", "n2")
+        }),
         line(MixedVersions, "      B       B     B        B        B        B     B        B", |w| {
             w.inventory().members[2].version = Some("1.1".into());
         }),
         line(VictimFixed, "        -       -     -        -        -        B     -        -", |w| {
             w.only_victim = Some(id("n6"))
         }),
-        line(NoProvider, "         B       B     B        B        B        B     -        -", |w| w.can_change = false),
+        line(NoProvider, "         B       B     B        B        B        B     -        -", |w| {
+            w.can_change = false
+        }),
     ]
 }
 

@@ -4,7 +4,7 @@
 use super::{Heard, Look, Wish};
 use crate::decide::conditions::Known;
 use crate::decide::hotspots::{self, Hot, Rule};
-use crate::decide::words;
+use crate::decide::{Store, words};
 use crate::model::{Forecast, Kind, NodeId, Signal, Trigger};
 
 /// What wants shards to be spread, where no growth is in question.
@@ -106,11 +106,14 @@ fn lowers(plan: &Forecast, node: &NodeId) -> Option<f64> {
         0 => (f64::from(change.shards_before), f64::from(change.shards_after)),
         bytes => (bytes as f64, change.bytes_after as f64),
     };
-    (before > 0.0).then(|| 1.0 - after / before)
+    (before > 0.0).then(|| (before - after) / before)
 }
 
 /// What the plan does for the first of the nodes that it lowers enough, in words.
 fn help(look: &Look, nodes: &[NodeId]) -> Option<String> {
+    if matches!(look.now.store, Store::None) {
+        return None; // there is no data to move
+    }
     let plan = &look.now.outlook.rebalance;
     let enough = |node: &NodeId| lowers(plan, node).filter(|share| *share >= look.policy.rebalance.gain);
     let (node, share) = nodes.iter().find_map(|node| Some((node, enough(node)?)))?;
