@@ -34,7 +34,7 @@ const FROM_THE_START: &[Series] = &[
     ("mode", &[("mode", 3)]),
     ("needs_human", &[]),
     ("override_active", &[("name", 17)]),
-    ("decisions_total", &[("decision", 5), ("trigger", 8), ("mode", 3)]),
+    ("decisions_total", &[("decision", 5), ("trigger", 9), ("mode", 3)]),
     ("decisions_blocked_total", &[("guard", 26)]),
     ("operations_total", &[("kind", 6), ("outcome", 4)]),
     ("operation_running", &[("kind", 6), ("step", 16)]),
@@ -89,9 +89,9 @@ const ONCE_OBSERVED: &[Series] = &[
     ("last_observation_timestamp_seconds", &[]),
     ("shard_replicas_missing", &[]),
     ("shards_sole_copy", &[]),
-    ("condition_streak", &[("condition", 12)]),
-    ("condition_streak_required", &[("condition", 12)]),
-    ("condition_active", &[("condition", 12)]),
+    ("condition_streak", &[("condition", 20)]),
+    ("condition_streak_required", &[("condition", 20)]),
+    ("condition_active", &[("condition", 20)]),
     ("last_decision_timestamp_seconds", &[]),
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::decide::Policy;
-use crate::decide::policy::{Budget, Checks, Replace, ScaleDown, ScaleUp, StepSize};
+use crate::decide::policy::{Budget, Checks, Rebalance, Replace, ScaleDown, ScaleUp, StepSize};
 use crate::http::origin;
 use crate::model::{Machine, NodeId, Profile, ScalingThresholds, is_name};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
@@ -53,6 +53,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     scale_up(&pool.section("scale_up"), &mut policy.scale_up);
     scale_down(&pool.section("scale_down"), &mut policy.scale_down);
     replace(&pool.section("replace"), &mut policy.replace);
+    rebalance(&pool.section("rebalance"), &mut policy.rebalance);
     policy.budget = budget(&pool.section("budget"));
     let (rules, routes) = alerts::read(&pool);
     policy.alerts = rules;
@@ -146,6 +147,7 @@ fn checks(section: &Section<'_>, checks: &mut Checks) {
     set(&mut checks.storage_high, streak(section, "storage_high"));
     set(&mut checks.latency_high, streak(section, "latency_high"));
     set(&mut checks.error_rate_high, streak(section, "error_rate_high"));
+    set(&mut checks.hotspot, streak(section, "hotspot"));
     set(&mut checks.low, streak(section, "low"));
     set(&mut checks.low_required, section.whole("low_required", 1..=5));
     section.close();
@@ -187,6 +189,14 @@ fn replace(section: &Section<'_>, replace: &mut Replace) {
     set(&mut replace.enabled, section.flag("enabled"));
     set(&mut replace.after, section.duration("after", Duration::ZERO..=YEAR));
     set(&mut replace.after_degraded, section.duration("after_degraded", Duration::ZERO..=YEAR));
+    section.close();
+}
+
+fn rebalance(section: &Section<'_>, rebalance: &mut Rebalance) {
+    set(&mut rebalance.enabled, section.flag("enabled"));
+    set(&mut rebalance.uneven, section.number("uneven", 1.01..=100.0));
+    set(&mut rebalance.gain, section.number("gain", 0.01..=0.99));
+    set(&mut rebalance.full, section.number("full", 0.5..=1.0));
     section.close();
 }
 

@@ -95,6 +95,7 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     part("scale_up", &old.policy.scale_up, &new.policy.scale_up);
     part("scale_down", &old.policy.scale_down, &new.policy.scale_down);
     part("replace", &old.policy.replace, &new.policy.replace);
+    part("rebalance", &old.policy.rebalance, &new.policy.rebalance);
     part("budget", &old.policy.budget, &new.policy.budget);
     part("manual_hold", &old.policy.manual_hold, &new.policy.manual_hold);
     part("alerts", &alerts(old), &alerts(new));

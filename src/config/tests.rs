@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decide::policy::{Budget, CustomLine, StepSize};
+use crate::decide::policy::{Budget, CustomLine, Rebalance, StepSize};
 use crate::model::{ScalingThresholds, Signal, Stat};
 use crate::operate::drivers::{HttpSettings, ProcessSettings, ScriptSettings, Victim};
 use crate::scrape::settings::{Aggregate, Combine, Format, Source};
@@ -104,6 +104,10 @@ fn every_default_in_the_shipped_file_is_true_and_none_is_missing() {
         "when_idle",
         "at_least",
         "after_degraded",
+        "hotspot",
+        "uneven",
+        "gain",
+        "full",
         "manual_hold",
         "path",
         "format",
@@ -207,10 +211,11 @@ fn thresholds_of_the_file_stand_beside_those_of_the_profile() {
 #[test]
 fn every_key_of_the_policy() {
     let policy = pool(
-        "checks: {cpu_high: off, memory_high: false, storage_high: 7, latency_high: 1, error_rate_high: 4, low: off, low_required: 5}
+        "checks: {cpu_high: off, memory_high: false, storage_high: 7, latency_high: 1, error_rate_high: 4, hotspot: 9, low: off, low_required: 5}
 scale_up: {enabled: false, step: proportional, max_step: 9}
 scale_down: {enabled: false, payback: 2.5, at_least: 1h, when_idle: true}
 replace: {enabled: false, after: 10m, after_degraded: 90}
+rebalance: {enabled: false, uneven: 1.5, gain: 0.2, full: 0.9}
 manual_hold: 2h
 custom:
   queue_depth: {gauge: my_queue_depth, high: 100, low: 10, checks: 4}
@@ -221,8 +226,8 @@ custom:
     let checks = policy.checks;
     assert_eq!((checks.cpu_high, checks.memory_high, checks.storage_high), (None, None, Some(7)));
     assert_eq!(
-        (checks.latency_high, checks.error_rate_high, checks.low, checks.low_required),
-        (Some(1), Some(4), None, 5)
+        (checks.latency_high, checks.error_rate_high, checks.hotspot, checks.low, checks.low_required),
+        (Some(1), Some(4), Some(9), None, 5)
     );
     assert_eq!(
         (policy.scale_up.enabled, policy.scale_up.step, policy.scale_up.max_step),
@@ -232,6 +237,7 @@ custom:
     assert_eq!((down.enabled, down.payback, down.at_least.as_secs(), down.when_idle), (false, 2.5, 3600, true));
     let replace = policy.replace;
     assert_eq!((replace.enabled, replace.after.as_secs(), replace.after_degraded.as_secs()), (false, 600, 90));
+    assert_eq!(policy.rebalance, Rebalance { enabled: false, uneven: 1.5, gain: 0.2, full: 0.9 });
     assert_eq!(policy.manual_hold.as_secs(), 7200);
     let custom: Vec<_> = policy.custom.iter().map(|(name, line)| (&**name, *line)).collect();
     let lines = [
@@ -757,7 +763,7 @@ fn a_reload_tells_what_differs_and_what_it_cannot_take() {
 }
 
 /// Words that lead deep into the walk.
-const WORDS: [&str; 87] = [
+const WORDS: [&str; 92] = [
     "autoscaling",
     "mode",
     "pools",
@@ -791,6 +797,11 @@ const WORDS: [&str; 87] = [
     "payback",
     "at_least",
     "when_idle",
+    "rebalance",
+    "hotspot",
+    "uneven",
+    "gain",
+    "full",
     "after",
     "static",
     "id",
@@ -876,6 +887,7 @@ fn holds_what_it_promises(config: &Config) {
         assert_eq!(policy.thresholds.problems(), []);
         assert!((1..=100).contains(&policy.scale_up.max_step) && (1..=5).contains(&policy.checks.low_required));
         assert!(policy.scale_down.payback >= 0.0);
+        assert!(policy.rebalance.uneven > 1.0 && policy.rebalance.gain > 0.0 && policy.rebalance.full <= 1.0);
         assert!(!pool.scrape.pages.is_empty() && pool.scrape.pages.iter().all(|p| p.path.starts_with('/')));
         assert!(pool.scrape.timeout.as_secs_f64() <= policy.thresholds.health_check_interval);
         for signal in &policy.signals {

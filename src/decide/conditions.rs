@@ -1,15 +1,15 @@
 //! The conditions of a pool: each rule on a reading with its value, line and streak. Takes one check, gives the
 //! conditions and moves their streaks on. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::memory::Memory;
 use super::policy::Policy;
 use super::projection;
 use super::roster::Roster;
 use super::streak::{Streak, Vote};
-use super::{Situation, projection::lead_time};
-use crate::model::{Condition, NodeSeen, Observation, Reading, Signal};
+use super::{Situation, busy, projection::lead_time};
+use crate::model::{Condition, NodeId, NodeSeen, Observation, Reading, Signal};
 
 /// Capacity and projected storage act at once: what they are taken from is slow, or smoothed over an hour and more.
 const AT_ONCE: u32 = 1;
@@ -103,6 +103,7 @@ pub fn is_above(reading: &Reading, line: f64) -> bool {
 /// All conditions now. With `counts` this check is added to their streaks; without, they are read as they stand.
 pub fn check(policy: &Policy, memory: &mut Memory, now: &Situation, roster: &Roster, counts: bool) -> Vec<Known> {
     let seen = now.seen;
+    let busy = busy::nodes(memory, now);
     let before = std::mem::take(&mut memory.recent.streaks);
     let mut streaks = BTreeMap::new();
     let mut known = Vec::new();
@@ -123,7 +124,7 @@ pub fn check(policy: &Policy, memory: &mut Memory, now: &Situation, roster: &Ros
                 Side::High,
                 l.high,
                 needed,
-                high(seen, roster, &l.signal, l.high),
+                high(seen, roster, &busy, &l.signal, l.high),
             );
         }
     }
@@ -167,15 +168,21 @@ fn low(reading: &Reading, line: f64) -> (Option<f64>, Vote) {
     }
 }
 
-fn high(seen: &Observation, roster: &Roster, signal: &Signal, line: f64) -> (Option<f64>, Vote) {
+fn high(
+    seen: &Observation,
+    roster: &Roster,
+    busy: &BTreeSet<&NodeId>,
+    signal: &Signal,
+    line: f64,
+) -> (Option<f64>, Vote) {
     let reading = reading(seen, signal);
     match reading {
         Reading::Idle => (None, Vote::Against),
         Reading::Fresh { value } if !value.is_finite() => (None, Vote::Silent),
         Reading::Fresh { value } if *value <= line => (Some(*value), Vote::Against),
-        Reading::Fresh { value } => (Some(*value), unless_data_moves(seen, roster, signal, line)),
+        Reading::Fresh { value } => (Some(*value), unless_data_moves(roster, busy, signal, line)),
         Reading::Partial { floor, .. } if *floor > line => {
-            (Some(*floor), unless_data_moves(seen, roster, signal, line))
+            (Some(*floor), unless_data_moves(roster, busy, signal, line))
         }
         Reading::Partial { .. } | Reading::Missing { .. } => (None, Vote::Silent),
     }
@@ -183,12 +190,12 @@ fn high(seen: &Observation, roster: &Roster, signal: &Signal, line: f64) -> (Opt
 
 /// A pool that is above the line only because of nodes that receive shards or build an index has not shown that it
 /// is short of nodes; nor has it calmed down.
-fn unless_data_moves(seen: &Observation, roster: &Roster, signal: &Signal, line: f64) -> Vote {
+fn unless_data_moves(roster: &Roster, busy: &BTreeSet<&NodeId>, signal: &Signal, line: f64) -> Vote {
     let concerned = matches!(signal, Signal::Cpu | Signal::Latency);
-    if !concerned || !seen.nodes.iter().any(|n| n.busy_with_data) {
+    if !concerned || busy.is_empty() {
         return Vote::For;
     }
-    let quiet: Vec<&NodeSeen> = roster.expected().filter(|n| !n.busy_with_data).collect();
+    let quiet: Vec<&NodeSeen> = roster.expected().filter(|n| !busy.contains(&n.id)).collect();
     let mean =
         if *signal == Signal::Latency { mean_by_requests(&quiet) } else { mean_with_silent_as_0(&quiet, signal) };
     if mean.is_some_and(|m| m > line) { Vote::For } else { Vote::Silent }
@@ -200,7 +207,7 @@ fn mean_with_silent_as_0(nodes: &[&NodeSeen], signal: &Signal) -> Option<f64> {
 }
 
 /// Latency is weighted by requests; where a node's rate is not known, each counts the same.
-fn mean_by_requests(nodes: &[&NodeSeen]) -> Option<f64> {
+pub fn mean_by_requests(nodes: &[&NodeSeen]) -> Option<f64> {
     let timed =
         || nodes.iter().filter_map(|n| Some((*n.values.get(&Signal::Latency)?, n.values.get(&Signal::Throughput))));
     let rates_known = timed().all(|(_, rate)| rate.is_some());

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Situation;
 use super::breaker::Breaker;
+use super::busy;
 use super::policy::Policy;
 use super::projection;
 use super::roster::Roster;
 use super::streak::Streak;
 use crate::model::{
-    Alert, Cooldowns, Kind, Mode, NodeId, Observation, Operation, OperationState, Signal, StepAction, StepState,
-    Timestamp, Trigger,
+    Alert, Cooldowns, Kind, Mode, NodeId, Operation, OperationState, Signal, StepAction, StepState, Timestamp, Trigger,
 };
 
 /// How far back the fit of storage looks.
@@ -130,12 +131,24 @@ pub(super) struct Recent {
     last_check: Option<Timestamp>,
     /// By condition.
     pub streaks: BTreeMap<String, Streak>,
+    /// Of the conditions on single nodes, by condition and node.
+    pub hot: BTreeMap<String, BTreeMap<NodeId, Streak>>,
+    /// Since when each node that is busy with data has been so at every check.
+    pub busy_since: BTreeMap<NodeId, Timestamp>,
     /// Of each projected signal, mean × nodes at the last checks, oldest first: the load that stays when nodes go.
     pub totals: BTreeMap<Signal, VecDeque<f64>>,
     /// Mean × nodes of storage over the last six hours, oldest first.
     pub storage: VecDeque<(Timestamp, f64)>,
     /// Requests per second over the last hour, oldest first.
     pub traffic: VecDeque<(Timestamp, f64)>,
+}
+
+impl Recent {
+    /// All streaks start over.
+    fn start_over(&mut self) {
+        self.streaks.clear();
+        self.hot.clear();
+    }
 }
 
 impl Memory {
@@ -175,7 +188,7 @@ impl Memory {
         while self.spent.front().is_some_and(|spent| now.since(spent.at) > SPENT_SPAN) {
             self.spent.pop_front();
         }
-        self.recent.streaks.clear();
+        self.recent.start_over();
     }
 
     /// Whether the end of this operation was taken in: a crash between its end and the writing of this memory loses that.
@@ -245,7 +258,8 @@ impl Memory {
 
     /// Takes in one check, once: histories, and the end of a would-be operation. Streaks follow in `conditions`.
     /// `false` when this very observation was taken in before.
-    pub(super) fn look(&mut self, seen: &Observation, roster: &Roster) -> bool {
+    pub(super) fn look(&mut self, now: &Situation, roster: &Roster) -> bool {
+        let seen = now.seen;
         if self.recent.last_check == Some(seen.at) {
             return false;
         }
@@ -267,6 +281,9 @@ impl Memory {
         if let Some(rate) = seen.value(&Signal::Throughput).filter(|r| r.is_finite()) {
             recent.traffic.push_back((seen.at, rate));
         }
+        let before = std::mem::take(&mut recent.busy_since);
+        let since = |id: &NodeId| before.get(id).copied().unwrap_or(seen.at);
+        recent.busy_since = busy::told(now).map(|id| (id.clone(), since(id))).collect();
         forget_before(&mut recent.storage, seen.at.minus(STORAGE_SPAN));
         forget_before(&mut recent.traffic, seen.at.minus(TRAFFIC_SPAN));
         true
@@ -282,7 +299,7 @@ impl Memory {
         {
             would_be.running = None;
             would_be.ends.ended(kind, true, end);
-            self.recent.streaks.clear();
+            self.recent.start_over();
         }
     }
 
@@ -299,13 +316,14 @@ impl Memory {
         self.last_replacement.max(self.would_be.as_ref().and_then(|w| w.last_replacement))
     }
 
-    /// When the cooldown of a direction ends; `None` when it is over or never began. Rebalance and replace have none.
+    /// When the cooldown of a direction ends; `None` when it is over or never began. A rebalance waits like a scale-down:
+    /// what the last operation has changed must show before shards are moved again. Replace has none.
     pub(super) fn cooldown_until(&self, policy: &Policy, kind: Kind, now: Timestamp) -> Option<Timestamp> {
         let ends = self.ends();
         let (from, secs) = match kind {
             Kind::ScaleUp => (ends.scale_up?, policy.thresholds.scale_up_cooldown),
-            Kind::ScaleDown => (ends.any?, policy.thresholds.scale_down_cooldown),
-            Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Reap => return None,
+            Kind::ScaleDown | Kind::Rebalance => (ends.any?, policy.thresholds.scale_down_cooldown),
+            Kind::Replace | Kind::Adopt | Kind::Reap => return None,
         };
         // Measured by the time passed, so that a clock set back stretches a cooldown but never multiplies it.
         let left = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX).checked_sub(now.since(from))?;

@@ -1,11 +1,13 @@
 //! observation + policy + memory -> decision + memory. Pure: "now" is `seen.at`.
 //!
-//! Triggers make wishes, in the order replace, up, down; the first that no guard blocks is the decision. What a person
-//! asks for is decided alone. A hold says what was wanted, which guards hold, and what would change it.
+//! Triggers make wishes, in the order replace, up, down, rebalance; the first that no guard blocks is the decision. What
+//! a person asks for is decided alone. A hold says what was wanted, which guards hold, and what would change it.
 
 mod breaker;
+mod busy;
 mod conditions;
 mod guards;
+mod hotspots;
 mod memory;
 pub mod policy;
 mod projection;
@@ -109,9 +111,10 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
     let roster = Roster::of(now, memory.replaced());
     memory.pretend(now.mode, now.seen.at);
     memory.forget_answers(now.alerts, now.operation);
-    let counts = now.request.is_none() && memory.look(now.seen, &roster);
+    let counts = now.request.is_none() && memory.look(now, &roster);
     let conditions = conditions::check(policy, &mut memory, now, &roster, counts);
-    let draft = consider(&Look { policy, memory: &memory, now, roster: &roster, conditions: &conditions });
+    let hot = hotspots::check(policy, &mut memory, now, &roster, counts);
+    let draft = consider(&Look { policy, memory: &memory, now, roster: &roster, conditions: &conditions, hot: &hot });
     remember(policy, &mut memory, now, &draft);
     let decision = Decision {
         id: memory.last_decision,
@@ -121,7 +124,7 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
         trigger: draft.trigger,
         wanted: draft.wanted,
         because: draft.because,
-        conditions: conditions.into_iter().map(|k| k.condition).collect(),
+        conditions: conditions.into_iter().map(|k| k.condition).chain(hot.into_iter().map(|h| h.condition)).collect(),
         guards: draft.guards,
         would_change: draft.would_change,
     };
@@ -131,25 +134,27 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
 /// All guards that hold now, whatever is wanted: those that stand against one node more, and against one fewer.
 pub fn guards_now(policy: &Policy, memory: &Memory, now: &Situation) -> Vec<GuardHit> {
     let roster = Roster::of(now, memory.replaced());
-    let look = Look { policy, memory, now, roster: &roster, conditions: &[] };
+    let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
     guards::holding(&look, &[Kind::ScaleUp, Kind::ScaleDown].map(|kind| supposed(kind, &look)))
 }
 
 /// For each kind of change but a replacement, the guards that hold against it now.
 pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTreeMap<Kind, Vec<GuardHit>> {
     let roster = Roster::of(now, memory.replaced());
-    let look = Look { policy, memory, now, roster: &roster, conditions: &[] };
+    let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
     let kinds = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
     kinds.into_iter().map(|kind| (kind, guards::against(&Case { look: &look, wish: &supposed(kind, &look) }))).collect()
 }
 
 /// A wish that nobody has, to ask what would stand against it.
 fn supposed<'a>(kind: Kind, look: &Look<'a>) -> Wish<'a> {
-    let wish = Wish::new(kind, Trigger::Threshold, Vec::new());
+    let mut wish = Wish::new(kind, Trigger::Threshold, Vec::new());
     match kind {
-        Kind::ScaleDown => Wish { victim: victim::choose(look.now, look.roster, None), ..wish },
-        _ => wish,
+        Kind::ScaleDown => wish.victim = victim::choose(look.now, look.roster, None),
+        Kind::ScaleUp => size::fit(look, &mut wish),
+        _ => {}
     }
+    wish
 }
 
 /// Whether a decision to hold asks for the running operation to be cancelled in its favour: only that operation is in the
@@ -186,7 +191,10 @@ struct Draft {
 
 fn consider(look: &Look) -> Draft {
     if let Some(request) = look.now.request {
-        let wish = triggers::manual::wish(look, request);
+        let mut wish = triggers::manual::wish(look, request);
+        if wish.kind == Kind::ScaleUp {
+            size::fit(look, &mut wish);
+        }
         let verdict = guards::judge(&Case { look, wish: &wish });
         return if verdict.blocking.is_empty() {
             act(look, wish, verdict)
@@ -195,22 +203,42 @@ fn consider(look: &Look) -> Draft {
         };
     }
     let mut notes = Vec::new();
-    let mut blocked = Vec::new();
-    for vote in [triggers::availability::vote, triggers::scale_up, triggers::scale_down] {
+    let mut blocked: Vec<(Wish, Verdict)> = Vec::new();
+    for vote in [triggers::availability::vote, triggers::scale_up, triggers::scale_down, triggers::hotspot::vote] {
         let heard: Heard = vote(look);
         notes.extend(heard.notes);
-        let Some(mut wish) = heard.wish else { continue };
-        if wish.kind == Kind::ScaleUp {
-            let room = look.policy.thresholds.max_nodes.saturating_sub(look.roster.existing);
-            wish.nodes = wish.nodes.min(room).max(1);
-        }
-        let verdict = guards::judge(&Case { look, wish: &wish });
+        // A rebalance that is wanted instead of a growth is wanted once.
+        let is_new = |wish: &Wish| blocked.iter().all(|(known, _)| known.kind != wish.kind);
+        let Some(wish) = heard.wish.filter(is_new) else { continue };
+        let (wish, verdict) = judged(look, wish);
         if verdict.blocking.is_empty() {
             return act(look, wish, verdict);
         }
         blocked.push((wish, verdict));
     }
     hold(look, blocked, notes)
+}
+
+/// The wish before its guards; in the place of a growth that a rebalance makes needless, that rebalance. It may have to
+/// wait for its cooldown; but where something else holds it that does not hold the growth, the growth it is.
+fn judged<'a>(look: &Look<'a>, mut wish: Wish<'a>) -> (Wish<'a>, Verdict) {
+    let instead = wish.instead.take();
+    if wish.kind == Kind::ScaleUp {
+        size::fit(look, &mut wish);
+    }
+    let verdict = guards::judge(&Case { look, wish: &wish });
+    let Some(instead) = instead else { return (wish, verdict) };
+    let of_instead = guards::judge(&Case { look, wish: &instead });
+    let holds_both = |hit: &&GuardHit| verdict.blocking.iter().any(|other| other.name == hit.name);
+    let mut alone = of_instead.blocking.iter().filter(|hit| !holds_both(hit) && hit.name != Guard::Cooldown);
+    match alone.next() {
+        None => (*instead, of_instead),
+        Some(hit) => {
+            let held = format!("a rebalance would do, but {} holds it: {}", hit.name.as_str(), hit.detail);
+            wish.because.push(held);
+            (wish, verdict)
+        }
+    }
 }
 
 fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
@@ -233,7 +261,7 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
     Draft {
         trigger: Some(wish.trigger),
         wanted: Some(wish.kind),
-        because: wish.because.into_iter().chain(overridden).collect(),
+        because: wish.because.into_iter().chain(wish.victim.ranking).chain(overridden).collect(),
         guards: Vec::new(),
         would_change: format!("nothing until this {} has ended; then every streak starts over", wish.kind.as_str()),
         takes,
@@ -245,7 +273,10 @@ fn takes(look: &Look, wish: &Wish) -> Duration {
     match wish.kind {
         Kind::ScaleUp | Kind::Replace => projection::lead_time(look.now.lead_times, look.now.provider.timeout),
         Kind::ScaleDown => Duration::try_from_secs_f64(wish.victim.drain_secs.unwrap_or(0.0)).unwrap_or_default(),
-        Kind::Rebalance | Kind::Adopt | Kind::Reap => Duration::ZERO,
+        Kind::Rebalance => {
+            Duration::try_from_secs_f64(look.now.outlook.rebalance.seconds.unwrap_or(0.0)).unwrap_or_default()
+        }
+        Kind::Adopt | Kind::Reap => Duration::ZERO,
     }
 }
 
@@ -262,6 +293,7 @@ fn hold(look: &Look, mut blocked: Vec<(Wish, Verdict)>, notes: Vec<String>) -> D
     });
     let (wish, verdict) = blocked.remove(told.unwrap_or(0));
     let mut because = wish.because.clone();
+    because.extend(wish.victim.ranking.clone());
     because.extend(blocked.iter().map(|(other, verdict)| {
         let guards: Vec<&str> = verdict.blocking.iter().map(|g| g.name.as_str()).collect();
         format!("{} is wanted too ({}), held by {}", other.kind.as_str(), other.because.join("; "), guards.join(", "))

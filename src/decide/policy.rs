@@ -14,6 +14,7 @@ pub struct Policy {
     pub scale_up: ScaleUp,
     pub scale_down: ScaleDown,
     pub replace: Replace,
+    pub rebalance: Rebalance,
     /// Lines of the custom signals that vote.
     pub custom: BTreeMap<Arc<str>, CustomLine>,
     /// The built-in signals that are configured: a missing reading of any forbids scale-down.
@@ -37,6 +38,7 @@ impl Policy {
             scale_up: ScaleUp::default(),
             scale_down: ScaleDown { at_least, ..ScaleDown::default() },
             replace: Replace::default(),
+            rebalance: Rebalance::default(),
             custom: BTreeMap::new(),
             signals: Signal::BUILT_IN.to_vec(),
             manual_hold: Duration::from_secs(3600),
@@ -56,6 +58,8 @@ pub struct Checks {
     pub storage_high: Option<u32>,
     pub latency_high: Option<u32>,
     pub error_rate_high: Option<u32>,
+    /// For one node that is hot while the pool is not, or has far more than its share.
+    pub hotspot: Option<u32>,
     /// For each of the five low conditions.
     pub low: Option<u32>,
     /// How many low conditions a scale-down needs, 1..=5; those of custom signals count like the five.
@@ -70,6 +74,7 @@ impl Default for Checks {
             storage_high: Some(2),
             latency_high: Some(3),
             error_rate_high: Some(2),
+            hotspot: Some(5),
             low: Some(5),
             low_required: 3,
         }
@@ -127,6 +132,24 @@ pub struct Replace {
 impl Default for Replace {
     fn default() -> Self {
         Replace { enabled: true, after: Duration::from_secs(900), after_degraded: Duration::from_secs(300) }
+    }
+}
+
+/// When shards are spread anew without being asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rebalance {
+    pub enabled: bool,
+    /// A node with more than so many times the mean of load or bytes has more than its share; above 1.
+    pub uneven: f64,
+    /// A plan that lowers the node by less than this share is not worth its moves; 0..1.
+    pub gain: f64,
+    /// From this share of its memory or disk on, a node counts as full and is acted on at once; 0..=1.
+    pub full: f64,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Rebalance { enabled: true, uneven: 1.20, gain: 0.10, full: 0.95 }
     }
 }
 

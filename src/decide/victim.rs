@@ -17,6 +17,8 @@ pub struct Choice {
     pub fixed: Option<String>,
     /// No candidate can be emptied.
     pub impossible: Option<String>,
+    /// Why this node and no other, in words; what it would mean for the next.
+    pub ranking: Vec<String>,
 }
 
 /// The best node that can go: the planner's order is fewest bytes to move, then least load.
@@ -33,19 +35,44 @@ pub fn choose(now: &Situation, roster: &Roster, named: Option<&NodeId>) -> Choic
         Some(node) => vec![node],
         None => in_order(now, roster, &drains),
     };
+    let is_asked = named.or(only).is_some();
     let mut unfit = Vec::new();
+    let mut fit = Vec::new();
     for id in candidates {
-        match why_not(now, roster, id, drains.get(id).copied()) {
-            None => {
-                let drain_secs = drains.get(id).and_then(|d| d.forecast.seconds);
-                return Choice { node: Some(id.clone()), drain_secs, ..Choice::default() };
-            }
+        let drain = drains.get(id).copied();
+        match why_not(now, roster, id, drain) {
+            None => fit.push((id, drain)),
             Some(why) => unfit.push(format!("{id}: {why}")),
         }
+    }
+    if let Some((id, drain)) = fit.first() {
+        let drain_secs = drain.and_then(|d| d.forecast.seconds);
+        let ranking = ranking(now, &fit, &unfit, is_asked);
+        return Choice { node: Some((*id).clone()), drain_secs, ranking, ..Choice::default() };
     }
     let why =
         if unfit.is_empty() { "there is no node that could be removed".into() } else { words::some_of(&unfit, 3) };
     Choice { impossible: Some(why), ..Choice::default() }
+}
+
+/// Why the first of these goes: what it means to drain it, what it would mean for the second, and who cannot go.
+fn ranking(now: &Situation, fit: &[(&NodeId, Option<&Drain>)], unfit: &[String], is_asked: bool) -> Vec<String> {
+    let means = |drain: Option<&Drain>| match drain {
+        Some(drain) => format!("{} to move", words::moved(&drain.forecast)),
+        None => "it holds no data".into(),
+    };
+    let Some((first, drain)) = fit.first() else { return Vec::new() };
+    let mut told = vec![format!("{first} goes: {}", means(*drain))];
+    if let Some((next, drain)) = fit.get(1).filter(|_| !is_asked) {
+        told[0].push_str(&format!("; the next were {next}: {}", means(*drain)));
+    }
+    if now.inventory().and_then(|inventory| inventory.member(first)).is_some_and(|member| member.leader) {
+        told.push(format!("{first} leads the members' consensus: when it leaves they elect another"));
+    }
+    if !unfit.is_empty() {
+        told.push(format!("not to be removed: {}", words::some_of(unfit, 3)));
+    }
+    told
 }
 
 /// The planner's order; nodes that hold no data need no plan and go by least load.

@@ -1,9 +1,10 @@
 //! Numbers and decisions in words for the person on call. Pure.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use crate::model::{Action, Condition, Decision};
-use crate::units::count;
+use crate::model::{Action, Condition, Decision, Forecast};
+use crate::units::{bytes, count, time as time_of};
 
 /// A value with the digits that matter: shares to the thousandth, latencies and counts whole.
 pub fn number(value: f64) -> String {
@@ -12,6 +13,22 @@ pub fn number(value: f64) -> String {
     }
     let text = format!("{value:.3}");
     text.strip_suffix('0').map(str::to_string).unwrap_or(text)
+}
+
+/// A share: "24 %".
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// What a plan moves: "3 shards, 1.2 GiB, about 4 min".
+pub fn moved(plan: &Forecast) -> String {
+    let moved = format!("{}, {}", count(plan.shards, "shard"), bytes(plan.bytes));
+    let time = plan.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match time {
+        _ if plan.shards == 0 => moved,
+        Some(known) => format!("{moved}, about {}", time_of(known)),
+        None => format!("{moved}, for how long is not known before a first move was measured"),
+    }
 }
 
 /// "cpu_high 0.81 > 0.75, 1 of 2 checks".

@@ -72,6 +72,8 @@ pub enum Trigger {
     Capacity,
     /// Fewer placeable nodes than `min_nodes`.
     Bounds,
+    /// One node far busier, fuller or larger than the others, or nearly full.
+    Hotspot,
     /// An alert of Alertmanager's that fires.
     Alert,
     /// A scheduled window's floor, or its `desired_nodes`.
@@ -81,11 +83,12 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 7] = [
+    pub const ALL: [Trigger; 8] = [
         Trigger::Threshold,
         Trigger::Availability,
         Trigger::Capacity,
         Trigger::Bounds,
+        Trigger::Hotspot,
         Trigger::Alert,
         Trigger::Schedule,
         Trigger::Manual,
@@ -97,6 +100,7 @@ impl Trigger {
             Trigger::Availability => "availability",
             Trigger::Capacity => "capacity",
             Trigger::Bounds => "bounds",
+            Trigger::Hotspot => "hotspot",
             Trigger::Alert => "alert",
             Trigger::Schedule => "schedule",
             Trigger::Manual => "manual",
@@ -211,7 +215,7 @@ pub struct GuardHit {
 /// A rule on a reading, with its streak.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// `cpu_high`, `latency_low`, `capacity`, `queue_depth_high` …
+    /// `cpu_high`, `latency_low`, `capacity`, `queue_depth_high`, `cpu_hot`, `bytes_uneven` …
     pub name: String,
     /// `None` when the reading is missing or idle, or partial and not above the line with its silent nodes as 0.
     pub value: Option<f64>,
@@ -221,6 +225,13 @@ pub struct Condition {
     pub needed: u32,
     /// The streak has reached what is needed, and this very check agrees: a missing reading starts nothing.
     pub active: bool,
+}
+
+impl Condition {
+    /// Whether it looks at single nodes (`cpu_hot`, `load_uneven`, `storage_full` …), not at the pool.
+    pub fn is_of_one_node(&self) -> bool {
+        ["_hot", "_uneven", "_full"].iter().any(|ending| self.name.ends_with(ending))
+    }
 }
 
 /// What is to be done.
@@ -292,9 +303,11 @@ pub struct Decision {
 
 impl Decision {
     /// The check at which what led to this decision first showed: its own instant, less the further checks that its
-    /// longest-needed active condition took, `interval` apart.
+    /// longest-needed active condition took, `interval` apart. Conditions on single nodes lead to hotspots alone.
     pub fn triggered_at(&self, interval: Duration) -> Timestamp {
-        let checks = self.conditions.iter().filter(|c| c.active).map(|c| c.needed).max().unwrap_or(1);
+        let of_one_node = self.trigger == Some(Trigger::Hotspot);
+        let led = |c: &&Condition| c.active && c.is_of_one_node() == of_one_node;
+        let checks = self.conditions.iter().filter(led).map(|c| c.needed).max().unwrap_or(1);
         self.at.minus(interval.saturating_mul(checks.saturating_sub(1)))
     }
 }
@@ -390,7 +403,7 @@ pub struct Drain {
 /// How long until something may start again; shown as `cooldowns`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cooldowns {
-    /// Seconds left for each direction; 0 when free.
+    /// Seconds left for each direction; 0 when free. A rebalance by itself waits as long as a scale-down.
     #[serde(with = "super::time::seconds")]
     pub scale_up: Duration,
     #[serde(with = "super::time::seconds")]

@@ -86,7 +86,7 @@ fn node(
         values,
         shards: held.map(|h| h.shards),
         bytes: held.map(|h| h.bytes),
-        busy_with_data: holdings.is_some_and(|h| h.receiving.contains(&entry.id)),
+        busy_with_data: holdings.is_some_and(|h| h.busy.contains(&entry.id)),
         scrape_seconds: look.map_or(0.0, |l| l.took.as_secs_f64()),
         gaps,
     }
@@ -106,8 +106,8 @@ fn load(values: &BTreeMap<Signal, f64>, thresholds: &ScalingThresholds) -> Optio
 /// The datastore's word, by node.
 struct Holdings<'i> {
     by_node: BTreeMap<&'i NodeId, Held>,
-    /// Nodes that a copy is coming to.
-    receiving: BTreeSet<&'i NodeId>,
+    /// Nodes that a copy is coming to, or that build an index.
+    busy: BTreeSet<&'i NodeId>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -120,17 +120,18 @@ struct Held {
 impl<'i> Holdings<'i> {
     fn of(store: &'i Inventory) -> Holdings<'i> {
         let mut by_node: BTreeMap<&NodeId, Held> = BTreeMap::new();
-        let mut receiving: BTreeSet<&NodeId> = store.transfers.iter().map(|t| &t.to).collect();
+        let mut busy: BTreeSet<&NodeId> = store.transfers.iter().map(|t| &t.to).collect();
+        busy.extend(store.members.iter().filter(|m| m.indexing).map(|m| &m.id));
         for replica in &store.shards {
             let held = by_node.entry(&replica.node).or_default();
             held.shards += 1;
             held.bytes = held.bytes.saturating_add(replica.bytes);
             held.vectors = held.vectors.saturating_add(replica.vectors);
             if replica.state == ReplicaState::Partial {
-                receiving.insert(&replica.node);
+                busy.insert(&replica.node);
             }
         }
-        Holdings { by_node, receiving }
+        Holdings { by_node, busy }
     }
 }
 

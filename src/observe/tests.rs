@@ -470,6 +470,9 @@ fn what_the_datastore_tells() {
         (Some(0), Some(0), true),
     ];
     assert_eq!(held, expected);
+    store.members = vec![Member { indexing: true, ..Member::new(id(0), String::new()) }];
+    let seen = aggregate(&settings, &thresholds, &window, &roster, Some(&store), at(0));
+    assert!(seen.nodes[0].busy_with_data && !seen.nodes[1].busy_with_data, "it builds an index");
     assert!((seen.nodes[0].load.unwrap() - 0.8).abs() < 1e-9, "CPU 0.6 of 0.75 is more than memory 0.4 of 0.8");
 
     store.shards[2].state = ReplicaState::Dead;

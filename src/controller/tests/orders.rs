@@ -210,7 +210,7 @@ impl Busy {
     async fn controller(cpu: f64) -> (Busy, Controller) {
         let stage = Stage { world: Fake::new(4, 6, 2), ..Stage::of(0) };
         let text = "pools: [{name: p, provider: {type: process}, datastore: {type: vectornode}, replace: {after: 60s},
-            scrape: {preset: none, signals: {cpu_usage: {gauge: cpu}}}}]";
+            checks: {hotspot: off}, scrape: {preset: none, signals: {cpu_usage: {gauge: cpu}}}}]";
         let config = config::parse(text, "config.yaml", std::path::Path::new("/")).unwrap_or_else(|e| panic!("{e}"));
         let config = config.pools.into_iter().next().expect("one pool");
         let parts = Parts { eyes: stage.eyes(&config), config, ..stage.parts() };

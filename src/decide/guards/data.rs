@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, Held};
-use crate::decide::{Store, words};
+use super::{Case, Held, places};
+use crate::decide::{Store, size, words};
 use crate::model::{Inventory, Kind, Member, NodeId, Replica, ReplicaState, ShardId};
 use crate::units;
 
@@ -18,6 +18,9 @@ pub fn quorum(case: &Case) -> Option<Held> {
         }
         Store::Seen(inventory) => inventory,
     };
+    if let Some(why) = &inventory.no_quorum {
+        return Held::because(why.clone());
+    }
     let ill: Vec<String> = inventory.members.iter().filter(|m| !is_well(case, m)).map(|m| m.id.to_string()).collect();
     let (members, healthy) = (inventory.members.len(), inventory.members.len() - ill.len());
     if healthy * 2 <= members {
@@ -40,13 +43,15 @@ fn is_well(case: &Case, member: &Member) -> bool {
 pub fn placement(case: &Case) -> Option<Held> {
     match (case.look.now.store, case.wish.kind) {
         (Store::Silent(why), _) => Held::because(format!("the datastore did not answer: {why}")),
-        (_, Kind::ScaleDown) => {
-            Held::because(format!("no node can be emptied: {}", case.wish.victim.impossible.as_ref()?))
-        }
+        (_, Kind::ScaleUp) => Held::because(size::too_narrow(case.look, case.wish)?),
+        (store, Kind::ScaleDown) => match &case.wish.victim.impossible {
+            Some(why) => Held::because(format!("no node can be emptied: {why}")),
+            None => unproven(case, store),
+        },
+        (store, Kind::Rebalance) => unproven(case, store),
         (store, Kind::Replace) => irreplaceable(case, store),
         (store, Kind::Adopt) => not_to_be_adopted(case, store),
         (store, Kind::Reap) => not_to_be_reaped(case, store),
-        _ => None,
     }
 }
 
@@ -57,10 +62,23 @@ fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
         None => Held::because(format!("{dead} is no node of this pool")),
         Some(node) if node.healthy => Held::because(format!("{dead} is healthy: drain it with a scale-down instead")),
         Some(_) => match store {
-            Store::Seen(inventory) => only_copies(inventory, dead),
+            Store::Seen(inventory) => {
+                only_copies(inventory, dead).or_else(|| Held::because(places::without_room(inventory, dead)?))
+            }
             Store::None | Store::Silent(_) => None,
         },
     }
+}
+
+/// Before the first step, each step of the plan has to be legal.
+fn unproven(case: &Case, store: Store) -> Option<Held> {
+    let Store::Seen(inventory) = store else { return None };
+    let outlook = case.look.now.outlook;
+    let plan = match &case.wish.victim.node {
+        Some(victim) => &outlook.scale_down.iter().find(|drain| &drain.node == victim)?.forecast,
+        None => &outlook.rebalance,
+    };
+    Held::because(places::illegal(inventory, &plan.moves, case.wish.victim.node.as_ref())?)
 }
 
 /// Only a machine that the provider runs and the cluster does not have is adopted.
@@ -142,10 +160,14 @@ pub fn data_moving(case: &Case) -> Option<Held> {
 }
 
 pub fn foreign_operation(case: &Case) -> Option<Held> {
+    let inventory = case.look.now.inventory()?;
+    if !inventory.foreign.is_empty() {
+        return Held::because(format!("work that vecscale did not start: {}", words::some_of(&inventory.foreign, 3)));
+    }
     if case.look.now.open_operation().is_some() {
         return None;
     }
-    let transfers = &case.look.now.inventory()?.transfers;
+    let transfers = &inventory.transfers;
     let first = transfers.first()?;
     let count = units::count(transfers.len() as u32, "transfer");
     Held::because(format!("{count} that vecscale did not start: {} from {} to {}", first.shard, first.from, first.to))

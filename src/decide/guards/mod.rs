@@ -6,6 +6,7 @@ mod evidence;
 mod hands;
 mod modes;
 mod pace;
+mod places;
 
 use Cell::{Blocks, NotUp, Passes, UpWithReason};
 use Kind::{Reap, Rebalance, Replace, ScaleDown, ScaleUp};
@@ -91,10 +92,10 @@ macro_rules! row {
 pub const TABLE: [Row; 26] = [
     row!(Stopped,            ALL,     Blocks, Blocks, Passes, modes::stopped, "start autoscaling again, or remove the STOP file"),
     row!(Observe,            ALL,     Blocks, Blocks, Passes, modes::observe, "start autoscaling in mode active"),
-    row!(DirectionDisabled,  &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
+    row!(DirectionDisabled,  &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
     row!(ManualHold,         &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::manual_hold, "the hold after a manual operation ends by itself"),
     row!(AlertHold,          &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::alert_hold, "the alert is resolved, or ask for the change by hand"),
-    row!(Cooldown,           &[ScaleUp, ScaleDown], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
+    row!(Cooldown,           &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
     row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
     row!(WindowFreeze,       &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::window_freeze, "the window closes, or do it by hand"),
@@ -107,8 +108,8 @@ pub const TABLE: [Row; 26] = [
     row!(MinNodes,           DOWN,    Blocks, Blocks, Blocks, counts::min_nodes, "lower min_nodes"),
     row!(MaxNodes,           &[ScaleUp, Replace], Blocks, Blocks, Blocks, counts::max_nodes, "raise max_nodes"),
     row!(OperationRunning,   ALL,     Blocks, Blocks, Blocks, pace::operation_running, "the operation ends, or is cancelled"),
-    row!(Quorum,             ALL,     Blocks, Blocks, Blocks, data::quorum, "every member of the datastore is healthy"),
-    row!(Placement,          ALL,     Blocks, Blocks, Blocks, data::placement, "the datastore answers and has a legal place for every shard"),
+    row!(Quorum,             ALL,     Blocks, Blocks, Blocks, data::quorum, "every member of the datastore is healthy, and they can agree on changes"),
+    row!(Placement,          ALL,     Blocks, Blocks, Blocks, data::placement, "the datastore answers and has a legal place for every shard; where more nodes would help no one, replicate or re-shard"),
     row!(Projection,         SHRINK_OR_SPREAD, Blocks, Blocks, Blocks, counts::projection, "the load falls further"),
     row!(DataMoving,         SHRINK_OR_SPREAD, Blocks, Blocks, Blocks, data::data_moving, "the transfers end"),
     row!(ForeignOperation,   ALL,     Blocks, Blocks, Blocks, data::foreign_operation, "whoever moves shards besides vecscale has finished"),

@@ -21,6 +21,7 @@ pub fn direction_disabled(case: &Case) -> Option<Held> {
     match case.wish.kind {
         Kind::ScaleUp if !case.look.policy.scale_up.enabled => Held::because("scale_up.enabled is false"),
         Kind::ScaleDown if !case.look.policy.scale_down.enabled => Held::because("scale_down.enabled is false"),
+        Kind::Rebalance if !case.look.policy.rebalance.enabled => Held::because("rebalance.enabled is false"),
         _ => None,
     }
 }

@@ -1,13 +1,12 @@
 //! Guards of one thing after the other: the open operation, cooldowns, settling, the pause and the breaker after
 //! failures. Pure.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Case, Held};
 use crate::decide::memory::Spent;
-use crate::decide::words;
-use crate::model::{Kind, NodeId, Operation, OperationState, Step, StepAction, StepState, Timestamp};
+use crate::decide::{busy, words};
+use crate::model::{Kind, Operation, OperationState, Step, StepAction, StepState, Timestamp};
 use crate::units;
 
 /// Checks after a start before anything automatic.
@@ -75,10 +74,9 @@ pub fn settling(case: &Case) -> Option<Held> {
     if case.wish.request.is_none() && look.now.open_operation().is_some_and(|o| cancellable_for(case.wish.kind, o)) {
         return None;
     }
-    let busy = look.now.seen.nodes.iter().filter(|n| n.busy_with_data).map(|n| &n.id);
     let moving = look.now.inventory().filter(|_| look.now.open_operation().is_some());
-    let moving = moving.map(|i| i.nodes_in_transfer()).unwrap_or_default();
-    let nodes: BTreeSet<&NodeId> = busy.chain(moving).collect();
+    let mut nodes = moving.map(|i| i.nodes_in_transfer()).unwrap_or_default();
+    nodes.extend(busy::nodes(look.memory, look.now));
     if nodes.is_empty() {
         return None;
     }

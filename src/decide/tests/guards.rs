@@ -4,102 +4,123 @@ use super::*;
 use crate::decide::guards::TABLE;
 
 /// A guard, what makes it hold, and what it does to: an automatic up, an automatic down, a replacement, and a person's
-/// up without and with a reason, down, and rebalance. `B` blocks, `-` passes.
+/// up without and with a reason, down, and rebalance; last an automatic rebalance. `B` blocks, `-` passes.
 struct Line {
     guard: Guard,
     holds: fn(&mut World),
-    cells: [&'static str; 7],
+    cells: [&'static str; 8],
 }
 
-const COLUMNS: [&str; 7] =
-    ["automatic up", "automatic down", "replace", "manual up", "manual up, reason", "manual down", "manual rebalance"];
+const COLUMNS: [&str; 8] = [
+    "automatic up",
+    "automatic down",
+    "replace",
+    "manual up",
+    "manual up, reason",
+    "manual down",
+    "manual rebalance",
+    "automatic rebalance",
+];
 
 fn line(guard: Guard, cells: &'static str, holds: fn(&mut World)) -> Line {
     let cells: Vec<&str> = cells.split_whitespace().collect();
-    Line { guard, holds, cells: cells.try_into().expect("seven cells") }
+    Line { guard, holds, cells: cells.try_into().expect("eight cells") }
 }
 
 fn lines() -> Vec<Line> {
     use Guard::*;
     vec![
-        //                       auto up, down, replace, man. up, +reason, down, rebalance
-        line(Stopped, "            B       B     B        -        -        -     -", |w| w.mode = Mode::Stopped),
-        line(Observe, "            B       B     B        -        -        -     -", |w| w.mode = Mode::Observe),
-        line(DirectionDisabled, "  B       B     -        -        -        -     -", |w| {
+        //                       auto up, down, replace, man. up, +reason, down, rebalance, auto rebalance
+        line(Stopped, "            B       B     B        -        -        -     -        B", |w| {
+            w.mode = Mode::Stopped
+        }),
+        line(Observe, "            B       B     B        -        -        -     -        B", |w| {
+            w.mode = Mode::Observe
+        }),
+        line(DirectionDisabled, "  B       B     -        -        -        -     -        B", |w| {
             (w.policy.scale_up.enabled, w.policy.scale_down.enabled) = (false, false);
+            w.policy.rebalance.enabled = false;
         }),
         // The hold is on one direction at a time; `manual_hold_up_and_down` looks at the other.
-        line(ManualHold, "         B       -     -        -        -        -     -", |w| {
+        line(ManualHold, "         B       -     -        -        -        -     -        -", |w| {
             w.memory.manual = Some((Kind::ScaleDown, w.seen.at));
         }),
-        line(AlertHold, "          B       B     -        -        -        -     -", |w| {
+        line(AlertHold, "          B       B     -        -        -        -     -        B", |w| {
             w.fires("upgrade", AlertAction::Hold);
         }),
-        line(Cooldown, "           B       B     -        -        -        -     -", |w| {
+        line(Cooldown, "           B       B     -        -        -        -     -        B", |w| {
             w.memory.ends.scale_up = Some(w.seen.at);
             w.memory.ends.any = Some(w.seen.at);
         }),
-        line(Budget, "             B       B     -        -        -        -     -", |w| {
-            w.policy.budget.nodes_per_hour = Some(0);
+        line(Budget, "             B       B     -        -        -        -     -        B", |w| {
+            (w.policy.budget.nodes_per_hour, w.policy.budget.bytes_per_day) = (Some(0), Some(0));
         }),
-        line(TrafficLost, "        -       B     -        -        -        -     -", |w| {
+        line(TrafficLost, "        -       B     -        -        -        -     -        -", |w| {
             w.fresh(Signal::Throughput, 0.0);
         }),
-        line(WindowFreeze, "       B       B     -        -        -        -     -", |w| {
+        line(WindowFreeze, "       B       B     -        -        -        -     -        B", |w| {
             let frozen = Frozen { freeze: Freeze::All, window: "launch".into(), until: None };
             w.policy.windows.freeze = Some(frozen);
         }),
-        line(Settling, "           B       B     -        -        -        -     -", |w| w.memory.recent.checks = 0),
-        line(BreakerOpen, "        B       B     B        B        -        B     B", |w| {
+        line(Settling, "           B       B     -        -        -        -     -        B", |w| {
+            w.memory.recent.checks = 0
+        }),
+        line(BreakerOpen, "        B       B     B        B        -        B     B        B", |w| {
             w.memory.operation_blocked(w.seen.at);
         }),
-        line(BackingOff, "         B       B     B        B        -        B     B", |w| {
+        line(BackingOff, "         B       B     B        B        -        B     B        B", |w| {
             w.memory.breaker.failed(w.seen.at);
         }),
-        line(PartitionSuspected, " B       B     B        B        -        B     B", |w| {
+        line(PartitionSuspected, " B       B     B        B        -        B     B        B", |w| {
             for name in ["n2", "n3", "n4"] {
                 w.node(name).up = false;
+                // No member, so that the majority has no part in this.
+                w.inventory().members.retain(|m| m.id != id(name));
             }
-            // The members are well as the store sees them; only that is the majority's business here.
-            w.store = None;
         }),
-        line(MissingData, "        -       B     -        -        -        B     -", |w| {
+        line(MissingData, "        -       B     -        -        -        B     -        -", |w| {
             w.missing(Signal::Throughput)
         }),
-        line(UnhealthyNodes, "     -       B     -        -        -        B     B", |w| {
+        line(UnhealthyNodes, "     -       B     -        -        -        B     B        B", |w| {
             let at = w.seen.at;
             let node = w.node("n5");
             (node.healthy, node.unhealthy_since) = (false, Some(at));
-            w.store = None;
+            w.inventory().members.retain(|m| m.id != id("n5"));
         }),
-        line(MinNodes, "           -       B     -        -        -        B     -", |w| {
+        line(MinNodes, "           -       B     -        -        -        B     -        -", |w| {
             w.policy.thresholds.min_nodes = 6;
         }),
-        line(MaxNodes, "           B       -     B        B        B        -     -", |w| {
+        line(MaxNodes, "           B       -     B        B        B        -     -        -", |w| {
             w.policy.thresholds.max_nodes = 5;
         }),
-        line(OperationRunning, "   B       B     B        B        B        B     B", |w| {
+        line(OperationRunning, "   B       B     B        B        B        B     B        B", |w| {
             w.operation = Some(operation(Kind::ScaleUp, OperationState::Running, Trigger::Threshold));
         }),
-        line(Quorum, "             B       B     B        B        B        B     B", |w| {
+        line(Quorum, "             B       B     B        B        B        B     B        B", |w| {
             w.inventory().members.iter_mut().take(3).for_each(|m| m.healthy = false);
         }),
-        line(Placement, "          B       B     B        B        B        B     B", |w| {
+        line(Placement, "          B       B     B        B        B        B     B        B", |w| {
             w.store = Some(Err("timed out".into()));
         }),
-        line(Projection, "         -       B     -        -        -        B     B", |w| {
+        line(Projection, "         -       B     -        -        -        B     B        B", |w| {
             w.seen.avg_vectors_per_node = Some(950_000.0);
             w.outlook.rebalance.shards = 0;
         }),
-        line(DataMoving, "         -       B     -        -        -        B     B", |w| w.transfer("n1", "n2")),
-        line(ForeignOperation, "   B       B     B        B        B        B     B", |w| w.transfer("n1", "n2")),
-        line(MixedVersions, "      B       B     B        B        B        B     B", |w| {
+        line(DataMoving, "         -       B     -        -        -        B     B        B", |w| {
+            w.transfer("n1", "n2")
+        }),
+        line(ForeignOperation, "   B       B     B        B        B        B     B        B", |w| {
+            w.transfer("n1", "n2")
+        }),
+        line(MixedVersions, "      B       B     B        B        B        B     B        B", |w| {
             w.inventory().members[2].version = Some("1.1".into());
         }),
-        line(VictimFixed, "        -       -     -        -        -        B     -", |w| {
+        line(VictimFixed, "        -       -     -        -        -        B     -        -", |w| {
             w.only_victim = Some(id("n6"))
         }),
-        line(NoProvider, "         B       B     B        B        B        B     -", |w| w.can_change = false),
+        line(NoProvider, "         B       B     B        B        B        B     -        -", |w| {
+            w.can_change = false
+        }),
     ]
 }
 
@@ -109,6 +130,11 @@ fn ready(column: usize) -> (World, Option<Request>) {
         0 => World::growing(6),
         1 => World::shrinking(6),
         2 => World::with_dead_node(6),
+        7 => {
+            let mut world = World::hot(0.9);
+            world.checks(4);
+            world
+        }
         _ => World::nodes(6),
     };
     let request = match column {

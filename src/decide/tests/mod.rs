@@ -6,6 +6,7 @@ mod guards;
 mod memory;
 mod observing;
 mod people;
+mod plans;
 mod properties;
 mod reaping;
 mod replacing;

@@ -261,3 +261,73 @@ fn no_reversal_at_the_edges() {
         assert!(changed.contains(&kind), "no {kind:?}: a test in which nothing changes shows nothing");
     }
 }
+
+/// Equal shards on nodes, and a plan that spreads them as evenly as they can be.
+fn spread(shards: &[u32]) -> (Vec<u32>, Forecast) {
+    const SIZE: u64 = 1 << 20;
+    let mut after = shards.to_vec();
+    let mut moved = 0;
+    loop {
+        let place = |wanted: u32| after.iter().position(|held| *held == wanted).expect("one of them");
+        let (most, least) = (*after.iter().max().expect("nodes"), *after.iter().min().expect("nodes"));
+        if most - least < 2 {
+            break;
+        }
+        let (from, to) = (place(most), place(least));
+        (after[from], after[to], moved) = (most - 1, least + 1, moved + 1);
+    }
+    let change = |(i, (before, after)): (usize, (&u32, &u32))| Change {
+        node: id(&format!("n{}", i + 1)),
+        shards_before: *before,
+        shards_after: *after,
+        bytes_before: u64::from(*before) * SIZE,
+        bytes_after: u64::from(*after) * SIZE,
+    };
+    let changes: Vec<Change> = shards.iter().zip(&after).enumerate().map(change).collect();
+    let plan = Forecast {
+        shards: moved,
+        bytes: u64::from(moved) * SIZE,
+        balance: Some(Balance::default()),
+        nodes: changes.into_iter().filter(|c| c.shards_before != c.shards_after).collect(),
+        ..Forecast::default()
+    };
+    (after, plan)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn shards_are_spread_once_and_then_left_alone(
+        shards in prop::collection::vec(0u32..12, 2..9),
+        level in 0.2..1.2f64,
+        seed in any::<u64>(),
+    ) {
+        prop_assume!(shards.iter().any(|held| *held > 0));
+        let mut noise = fastrand::Rng::with_seed(seed);
+        let mut world = World::nodes(shards.len() as u32);
+        world.policy.checks.low = None;
+        world.policy.scale_up.enabled = false;
+        let (mut held, mut rebalanced) = (shards, 0);
+        for _ in 0..1000 {
+            let (after, plan) = spread(&held);
+            let total: u32 = held.iter().sum();
+            let mean = f64::from(total) / held.len() as f64;
+            for (node, held) in world.seen.nodes.iter_mut().zip(&held) {
+                let cpu = level * f64::from(*held) / mean.max(1.0) * (0.9 + 0.2 * noise.f64());
+                node.values.insert(Signal::Cpu, cpu);
+                (node.load, node.bytes) = (Some(cpu / 0.75), Some(u64::from(*held) << 20));
+            }
+            world.outlook.rebalance = plan;
+            let decision = world.check();
+            if decision.action == (Action::Rebalance {}) {
+                prop_assert!(held != after, "a plan that moves nothing began: {}", explain(&decision));
+                held = after;
+                rebalanced += 1;
+                let ended = operation(Kind::Rebalance, OperationState::Succeeded, Trigger::Hotspot);
+                world.memory.operation_ended(&ended, world.seen.at);
+            }
+        }
+        prop_assert!(rebalanced <= 1, "{} times, {:?}", rebalanced, held);
+    }
+}

@@ -149,7 +149,7 @@ fn unconfigured_signals_have_no_conditions() {
     world.policy.signals = vec![Signal::Cpu];
     world.policy.thresholds.max_vectors_per_node = 0;
     let names: Vec<String> = world.check().conditions.into_iter().map(|c| c.name).collect();
-    assert_eq!(names, ["cpu_high", "cpu_low"]);
+    assert_eq!(names, ["cpu_high", "cpu_low", "cpu_hot", "load_uneven", "bytes_uneven"]);
 }
 
 #[test]

@@ -4,11 +4,13 @@ pub mod alert;
 pub mod availability;
 pub mod bounds;
 pub mod capacity;
+pub mod hotspot;
 pub mod manual;
 pub mod schedule;
 pub mod threshold;
 
 use super::conditions::Known;
+use super::hotspots::Hot;
 use super::memory::Memory;
 use super::policy::Policy;
 use super::roster::Roster;
@@ -23,6 +25,8 @@ pub struct Look<'a> {
     pub now: &'a Situation<'a>,
     pub roster: &'a Roster<'a>,
     pub conditions: &'a [Known],
+    /// The conditions on single nodes.
+    pub hot: &'a [Hot],
 }
 
 /// A change that is wanted; guards have the last word.
@@ -40,11 +44,14 @@ pub struct Wish<'a> {
     pub victim: Choice,
     /// Who asks, when it is a person.
     pub request: Option<&'a Request>,
+    /// The rebalance that would make a growth needless.
+    pub instead: Option<Box<Wish<'a>>>,
 }
 
 impl Wish<'_> {
     pub fn new(kind: Kind, trigger: Trigger, because: Vec<String>) -> Self {
-        Wish { kind, trigger, because, nodes: 1, subject: None, victim: Choice::default(), request: None }
+        let victim = Choice::default();
+        Wish { kind, trigger, because, nodes: 1, subject: None, victim, request: None, instead: None }
     }
 }
 
@@ -73,6 +80,7 @@ pub fn scale_up<'a>(look: &Look<'a>) -> Heard<'a> {
         bounds::vote(look),
         threshold::vote_up(look),
         capacity::vote(look),
+        hotspot::full(look),
         alert::vote_up(look),
     ])
 }
@@ -96,6 +104,8 @@ fn together<'a, const N: usize>(votes: [Heard<'a>; N]) -> Heard<'a> {
             (Some(first), Some(other)) => {
                 first.because.extend(other.because);
                 first.nodes = first.nodes.max(other.nodes);
+                // Needless is only what is needless for each of them.
+                first.instead = first.instead.take().zip(other.instead).map(|(first, _)| first);
             }
             (none @ None, wish) => *none = wish,
             (Some(_), None) => {}

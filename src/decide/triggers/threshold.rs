@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Heard, Look, Wish, schedule, told};
+use super::hotspot::Pushed;
+use super::{Heard, Look, Wish, hotspot, schedule, told};
 use crate::decide::conditions::{self, Known, Side, is_above, reading};
 use crate::decide::projection;
 use crate::decide::{size, victim, words};
@@ -20,7 +21,14 @@ pub fn vote_up<'a>(look: &Look<'a>) -> Heard<'a> {
         return Heard { wish: None, notes: told(high(false)) };
     }
     let nodes = size::of_scale_up(look.policy, look.roster.bearing, &conditions::lines(look.policy), &wanting);
-    Heard::wish(Wish { nodes, ..Wish::new(Kind::ScaleUp, Trigger::Threshold, told(wanting)) })
+    let because = told(wanting.iter().copied());
+    match hotspot::pushed(look, &wanting, &because) {
+        Pushed::Waits(why) => Heard::note(format!("{}; {why}", because.join("; "))),
+        Pushed::ByAll => Heard::wish(Wish { nodes, ..Wish::new(Kind::ScaleUp, Trigger::Threshold, because) }),
+        Pushed::ByOne(instead) => {
+            Heard::wish(Wish { nodes, instead, ..Wish::new(Kind::ScaleUp, Trigger::Threshold, because) })
+        }
+    }
 }
 
 pub fn vote_down<'a>(look: &Look<'a>) -> Heard<'a> {
@@ -67,7 +75,8 @@ pub(super) fn must_hold(look: &Look, drain_secs: Option<f64>) -> (Duration, &'st
     }
 }
 
-/// Signals above their high line now, whatever their streak and whether or not their condition is switched off.
+/// Signals above their high line now, whatever their streak and whether or not their condition is switched off; and nodes
+/// that are nearly full.
 pub(super) fn above_a_line(look: &Look) -> Vec<String> {
     let seen = look.now.seen;
     let mut above: Vec<String> = conditions::lines(look.policy)
@@ -80,5 +89,6 @@ pub(super) fn above_a_line(look: &Look) -> Vec<String> {
     {
         above.push(format!("avg_vectors_per_node is above {}", words::number(line)));
     }
+    above.extend(hotspot::full_told(look));
     above
 }
