@@ -275,6 +275,14 @@ fn machine(item: &Item<'_>) -> Option<Machine> {
     Some(Machine { id: id?, address: address?, zone, instance: None, ready: None })
 }
 
+/// Whether the datastore itself tells who its members are and where.
+fn lists_members(datastore: &DatastoreSettings) -> bool {
+    match datastore {
+        DatastoreSettings::Script(_) => true,
+        DatastoreSettings::Vectornode | DatastoreSettings::None => false,
+    }
+}
+
 /// What only together makes no sense.
 fn fits_together(
     pool: &Section<'_>,
@@ -298,7 +306,7 @@ fn fits_together(
                 pool.problem("nodes.static", what, "leave `nodes` out, or choose another provider");
             }
         }
-        ProviderSettings::None if !has_static && !has_files => {
+        ProviderSettings::None if !has_static && !has_files && !lists_members(datastore) => {
             let hint = "with provider none, list the nodes under `nodes.static`, or name files in `nodes.file_sd`";
             pool.problem("nodes", "is missing", hint);
         }

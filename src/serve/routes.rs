@@ -28,6 +28,8 @@ pub enum Endpoint {
     Rebalance,
     Maintain,
     EndMaintenance,
+    Drain,
+    OpenAgain,
     History,
     Observations,
     Analytics,
@@ -74,6 +76,10 @@ const MAIN: &[(&str, Methods)] = &[
     (
         "/autoscaling/nodes/{id}/maintenance",
         &[(Method::POST, Endpoint::Maintain), (Method::DELETE, Endpoint::EndMaintenance)],
+    ),
+    (
+        "/autoscaling/nodes/{id}/drain",
+        &[(Method::POST, Endpoint::Drain), (Method::DELETE, Endpoint::OpenAgain)],
     ),
     ("/autoscaling/nodes/{id}/adopt", &[(Method::POST, Endpoint::Adopt)]),
     ("/autoscaling/nodes/{id}/reap", &[(Method::POST, Endpoint::Reap)]),

@@ -412,6 +412,7 @@ impl Run {
             }
             Kind::Rebalance => format!("{moved} shards moved"),
             Kind::Adopt => format!("adopted {nodes}; {moved} shards moved"),
+            Kind::Drain => format!("{nodes} is empty and stays a member, cordoned; {moved} shards moved"),
             Kind::Reap => format!("reaped {nodes}"),
         }
     }
