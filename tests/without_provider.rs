@@ -89,7 +89,10 @@ async fn what_is_added_is_filled_and_what_is_to_go_is_emptied_with_a_proof() {
     };
     let status = world.until("n4 is adopted and has its share", WAIT, filled).await;
     let last = &status["last_operation"];
-    assert_eq!((&last["kind"], &last["trigger"], &last["who"]), (&json!("adopt"), &json!("arrival"), &json!("vecscale")));
+    assert_eq!(
+        (&last["kind"], &last["trigger"], &last["who"]),
+        (&json!("adopt"), &json!("arrival"), &json!("vecscale"))
+    );
     assert_eq!(shards_on(&status, "n4"), Some(4), "of 16 copies on 4 nodes: {status:#}");
     assert_eq!(status["needs_human"], json!([]), "{status:#}");
     world.settled(4).await;
@@ -99,7 +102,10 @@ async fn what_is_added_is_filled_and_what_is_to_go_is_emptied_with_a_proof() {
 
     let (said, code) = types(&world, "drain n2").await;
     assert_eq!(code, Some(0), "{said}\n{}", world.logs());
-    says(&said, &["n2 holds nothing", "it says so itself, and n1, n3, n4 agreed", "8 shards complete on the other nodes"]);
+    says(
+        &said,
+        &["n2 holds nothing", "it says so itself, and n1, n3, n4 agreed", "8 shards complete on the other nodes"],
+    );
     let drained = async |w: &World| Some(w.status().await).filter(|status| shards_on(status, "n2") == Some(0));
     let status = world.until("it is seen to be empty", WAIT, drained).await;
     let node = status["nodes"].as_array().expect("a list").iter().find(|n| n["id"] == "n2").expect("n2").clone();

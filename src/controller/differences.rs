@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Inventory, Machine, Member, NodeId, Operation, OperationId, StepAction, StepState, Timestamp, Unexplained, UnexplainedKind,
+    Inventory, Machine, Member, NodeId, Operation, OperationId, StepAction, StepState, Timestamp, Unexplained,
+    UnexplainedKind,
 };
 
 /// The nodes that the pool consisted of when all of them were last explained.
@@ -160,14 +161,7 @@ mod tests {
 
     /// Nothing but what was touched.
     fn explained(touched: &BTreeSet<NodeId>) -> Explained<'_> {
-        Explained {
-            census: None,
-            lost: &NOTHING,
-            touched,
-            drained: &UNDRAINED,
-            operation: None,
-            by_other_hands: false,
-        }
+        Explained { census: None, lost: &NOTHING, touched, drained: &UNDRAINED, operation: None, by_other_hands: false }
     }
 
     #[test]
@@ -184,7 +178,10 @@ mod tests {
         let drained = BTreeMap::from([(id("c"), OperationId("op".into()))]);
         assert_eq!(found(&["a"], &inventory, Explained { drained: &drained, ..others }), []);
         inventory.members[1].healthy = false;
-        assert_eq!(found(&["a", "c"], &inventory, Explained { drained: &drained, ..others }), [("b".into(), GhostMember)]);
+        assert_eq!(
+            found(&["a", "c"], &inventory, Explained { drained: &drained, ..others }),
+            [("b".into(), GhostMember)]
+        );
         assert_eq!(
             found(&["a", "d"], &members(&["a"]), others),
             [("d".into(), OrphanInstance)],

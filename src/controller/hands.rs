@@ -53,15 +53,25 @@ impl Controller {
     pub(super) async fn open_again(&mut self, node: &NodeId, who: &str) -> Result<Reply, Refusal> {
         let conflict = |why: String| refusal(RefusalKind::Conflict, why);
         if (self.stop_file)() {
-            return Err(conflict("a file named STOP lies in the storage path: nothing is changed until it is gone".into()));
+            return Err(conflict(
+                "a file named STOP lies in the storage path: nothing is changed until it is gone".into(),
+            ));
         }
         if let Some(open) = self.operation.as_ref().filter(|o| o.nodes.contains(node)) {
-            let why = format!("{} {} is open: `vecscale operation {} cancel` lifts the cordon", open.kind.as_str(), open.id, open.id);
+            let why = format!(
+                "{} {} is open: `vecscale operation {} cancel` lifts the cordon",
+                open.kind.as_str(),
+                open.id,
+                open.id
+            );
             return Err(Refusal { operation: Some(open.id.clone()), ..conflict(why) });
         }
         let mut next = self.memory.clone();
         let Some(operation) = next.opened(node) else {
-            return Err(refusal(RefusalKind::NotFound, format!("{node} was not drained: there is nothing to take back")));
+            return Err(refusal(
+                RefusalKind::NotFound,
+                format!("{node} was not drained: there is nothing to take back"),
+            ));
         };
         let now = self.eyes.clock.now();
         let summary = format!("drain of {node} taken back");
@@ -75,7 +85,9 @@ impl Controller {
         if self.set_cordon(now, node, &operation, false, &why).await {
             return Ok(Reply::Done);
         }
-        let later = format!("the drain of {node} is taken back, but its cordon is not lifted yet: it is tried again with each check");
+        let later = format!(
+            "the drain of {node} is taken back, but its cordon is not lifted yet: it is tried again with each check"
+        );
         Err(refusal(RefusalKind::Unavailable, later))
     }
 }

@@ -94,9 +94,7 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
             (names, actions)
         }
         Action::Rebalance {} => (Vec::new(), vec![A::Validate, A::Rebalance, A::Settle]),
-        Action::Drain { node } => {
-            (vec![node.clone()], [A::Validate].into_iter().chain(emptied(node)).collect())
-        }
+        Action::Drain { node } => (vec![node.clone()], [A::Validate].into_iter().chain(emptied(node)).collect()),
         Action::Adopt { node, joined } => {
             let mut actions = vec![A::Validate];
             actions.extend((!joined).then(|| A::Join { node: node.clone() }));

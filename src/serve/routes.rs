@@ -77,10 +77,7 @@ const MAIN: &[(&str, Methods)] = &[
         "/autoscaling/nodes/{id}/maintenance",
         &[(Method::POST, Endpoint::Maintain), (Method::DELETE, Endpoint::EndMaintenance)],
     ),
-    (
-        "/autoscaling/nodes/{id}/drain",
-        &[(Method::POST, Endpoint::Drain), (Method::DELETE, Endpoint::OpenAgain)],
-    ),
+    ("/autoscaling/nodes/{id}/drain", &[(Method::POST, Endpoint::Drain), (Method::DELETE, Endpoint::OpenAgain)]),
     ("/autoscaling/nodes/{id}/adopt", &[(Method::POST, Endpoint::Adopt)]),
     ("/autoscaling/nodes/{id}/reap", &[(Method::POST, Endpoint::Reap)]),
     ("/autoscaling/history", &[(Method::GET, Endpoint::History)]),

@@ -5,7 +5,8 @@ use super::*;
 use crate::model::{Order, Raw, Signal, Trigger, Verb};
 use crate::replay::node;
 
-const THREE: &str = "nodes: {static: [{id: n1, address: 'http://n1'}, {id: n2, address: 'http://n2'}, {id: n3, address: 'http://n3'}]}";
+const THREE: &str =
+    "nodes: {static: [{id: n1, address: 'http://n1'}, {id: n2, address: 'http://n2'}, {id: n3, address: 'http://n3'}]}";
 
 /// The controller of a pool without a provider that knows the CPU.
 async fn without_provider(stage: &Stage) -> Controller {
@@ -229,7 +230,8 @@ async fn a_cordon_that_the_store_has_lost_is_set_anew_and_nothing_is_moved_there
     controller.see(stage.look().await);
     let world = controller.world.as_ref().expect("a look");
     assert_eq!(world.seen.node(&node(4)).map(|n| n.state), Some(NodeState::Draining));
-    assert_eq!(world.outlook.rebalance.shards, 0, "n4 is no place for a shard");
+    let inventory = world.inventory.as_ref().expect("it answered").as_ref().expect("with data");
+    assert!(inventory.member(&node(4)).is_some_and(|member| member.cordoned), "{inventory:?}");
     controller.check(&stage).await;
     assert_eq!(stage.world.cordoned(), 1, "{:#?}", stage.world.ledger());
     controller.check(&stage).await;

@@ -134,7 +134,10 @@ fn nodes_are_asked_for_where_only_the_provider_is_missing() {
         ("calm", |w| w.fresh(Signal::Cpu, 0.5), 0),
         (
             "below the minimum by two",
-            |w| (w.policy.thresholds.min_nodes, w.policy.scale_up.step) = (8, StepSize::Proportional),
+            |w| {
+                w.fresh(Signal::Cpu, 0.5);
+                (w.policy.thresholds.min_nodes, w.policy.scale_up.step) = (8, StepSize::Proportional);
+            },
             2,
         ),
     ];
@@ -165,7 +168,12 @@ fn only_a_well_node_of_the_pool_whose_shards_have_a_place_is_drained() {
         ("without data", |w| w.store = None, "n2", "the nodes hold no data: there is nothing to drain"),
         ("a silent store", |w| w.store = Some(Err("refused".into())), "n2", "the datastore did not answer"),
         ("no plan", |w| w.outlook.scale_down.clear(), "n2", "there is no plan yet"),
-        ("no place", |w| w.outlook.scale_down[1].impossible = Some("no room".into()), "n2", "n2 cannot be emptied: no room"),
+        (
+            "no place",
+            |w| w.outlook.scale_down[1].impossible = Some("no room".into()),
+            "n2",
+            "n2 cannot be emptied: no room",
+        ),
     ];
     for (name, change, node, says) in cases {
         let mut world = World::nodes(6);

@@ -665,7 +665,7 @@ async fn dies_everywhere(name: &str, fresh: impl Fn() -> Story, action: Action, 
         let died = runs_or_dies(&mut story, Some(planned(action.clone())), Some(first)).await;
         after_crashes(&format!("{name}, dies at {first}"), &mut story).await;
         if !died {
-            assert!(first > 20, "{name}: only {first} instants");
+            assert!(first > 15, "{name}: only {first} instants");
             return;
         }
         for second in 1.. {

@@ -86,6 +86,10 @@ impl Run {
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
         let Some(i) = plan::next_step(&self.operation) else {
+            // Cancelled while the last step was under way.
+            if self.cancelled() && plan::can_undo(&self.operation) {
+                return self.take_back().await;
+            }
             return self.finish(OperationState::Succeeded, self.summary()).await;
         };
         if self.cancelled() && !self.is_copying(i) {

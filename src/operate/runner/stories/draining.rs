@@ -84,7 +84,6 @@ async fn a_cancelled_drain_lifts_its_cordon_and_what_has_moved_stays() {
         let ended = story.end().await;
         assert_eq!((ended.state, story.world.cordoned()), (OperationState::Cancelled, 0), "{step}: {}", ended.detail);
         assert!(plan::moved(&ended).count() >= moved, "{step}: {ended:#?}");
-        assert_eq!(proof_of(&ended), json!(null), "{step}");
         story.told().await;
     }
 }
