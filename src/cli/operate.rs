@@ -1,5 +1,5 @@
-//! `vecscale scale-up`, `scale-down`, `rebalance --apply`, `drain`, `adopt`, `reap`: asks for an operation and follows it
-//! to its end.
+//! `vecscale scale-up`, `scale-down`, `rebalance --apply`, `drain`, `adopt`, `reap`: asks for an operation and follows
+//! it to its end.
 
 use std::io::Write;
 use std::time::Duration;
@@ -129,8 +129,9 @@ pub async fn drain(args: &DrainArgs, out: &mut (dyn Write + Send)) -> Result<(),
 fn proven(node: &NodeId, proof: &Proof) -> String {
     let others: Vec<&str> = proof.witnesses.iter().map(String::as_str).filter(|w| *w != node.as_str()).collect();
     format!(
-        "{node} holds nothing:\n  read at {} and at {}: it says so itself, and {} agreed\n  {} complete on the other nodes, \
-         nothing in transfer\nit stays a member, to which nothing is moved: `vecscale drain {node} --undo` takes that back\n",
+        "{node} holds nothing:\n  read at {} and at {}: it says so itself, and {} agreed\n  \
+         {} complete on the other nodes, nothing in transfer\n\
+         it stays a member, to which nothing is moved: `vecscale drain {node} --undo` takes that back\n",
         text::instant(&proof.first_read_at),
         text::instant(&proof.second_read_at),
         text::one_line(&others.join(", ")),

@@ -685,7 +685,8 @@ async fn a_rebalance_is_shown_before_it_is_done() {
         let held = json!([{"name": "data_moving", "detail": "1 transfer running", "until": null}]);
         json!({"kind": "rebalance", "shards": shards, "bytes": 4194304, "minutes": null, "guards": held})
     };
-    let server = Server::with([("GET /autoscaling/plan", 200, plan(2)), ("GET /autoscaling/plan", 200, plan(0))]).await;
+    let asked = "GET /autoscaling/plan?kind=rebalance";
+    let server = Server::with([(asked, 200, plan(2)), (asked, 200, plan(0))]).await;
     let (said, result) = server.types("rebalance").await;
     result.expect("it is shown");
     insta::assert_snapshot!(said, @r"

@@ -21,7 +21,10 @@ impl Controller {
         let answers = |id: &NodeId| samples.iter().any(|s| s.node == *id && matches!(s.answer, Answer::Up));
         let machines = self.machines.iter().map(|m| &m.id).filter(|id| answers(id));
         let answering = machines.filter(|id| !self.memory.replaced().contains(id)).cloned().collect();
-        differences::arrivals(inventory, &answering, census)
+        let mut arrivals = differences::arrivals(inventory, &answering, census);
+        // An operation that has just ended accounts for them; the census is to follow.
+        arrivals.retain(|id| !self.touched.contains(id));
+        arrivals
     }
 
     pub(super) fn is_arriving(&self, id: &NodeId) -> bool {

@@ -114,6 +114,7 @@ async fn who_only_observes_adopts_nobody_and_what_a_person_cancels_is_not_begun_
     assert!(needs.contains("vecscale adopt n8") && !needs.contains("n9"), "{needs}");
 
     stage.world.take_away(8);
+    stage.world.set_flight(Some(Duration::from_secs(100)));
     controller.ask(mode(Mode::Active)).await.expect("it is taken");
     controller.checks(&stage, 1).await;
     let operation = controller.operation.as_ref().expect("it is adopted").id.clone();
@@ -137,7 +138,7 @@ async fn a_lack_is_asked_for_until_somebody_adds_a_node() {
     let view = controller.view.load_full();
     assert_eq!(view.nodes_wanted, 1);
     for said in [&view.headline, &view.needs_human.join("; ")] {
-        assert!(said.contains("1 more node wanted (cpu_high 0.9 > 0.75"), "{said}");
+        assert!(said.contains("1 more node wanted (cpu_high 0.90 > 0.75"), "{said}");
     }
     let decision = view.decision.as_ref().expect("a decision");
     assert_eq!((decision.wanted, decision.guards.len()), (Some(Kind::ScaleUp), 1), "{decision:?}");

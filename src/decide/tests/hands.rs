@@ -8,14 +8,9 @@ fn drain_of(node: &str) -> Request {
     Request { node: Some(id(node)), ..request(Kind::Drain) }
 }
 
-/// Without a provider; n7 has come as a member, and holds nothing.
+/// Without a provider; n6 has come as a member.
 fn with_newcomer() -> World {
-    let mut world = World::nodes(6);
-    world.can_change = false;
-    world.seen.nodes.push(node(&id("n7")));
-    world.inventory().members.push(member(&id("n7")));
-    world.arrivals = vec![id("n7")];
-    world
+    World { can_change: false, arrivals: vec![id("n6")], ..World::nodes(6) }
 }
 
 #[test]
@@ -70,7 +65,7 @@ fn what_is_adopted_by_itself_is_bound_as_all_that_is_begun_by_itself() {
         (line.holds)(&mut world);
         let decision = world.check();
         let held = names(&decision.guards).contains(&line.guard.as_str());
-        let told = decision.wanted == Some(Kind::Adopt) || decision.because.join("; ").contains("n7 has come");
+        let told = decision.wanted == Some(Kind::Adopt) || decision.because.join("; ").contains("n6 has come");
         assert!(told || decision.action == Action::Hold, "{}: {}", line.guard.as_str(), explain(&decision));
         assert_eq!(held, blocking.contains(&line.guard), "{}: {}", line.guard.as_str(), explain(&decision));
     }
@@ -79,22 +74,21 @@ fn what_is_adopted_by_itself_is_bound_as_all_that_is_begun_by_itself() {
 #[test]
 fn who_has_come_is_adopted_once_it_is_well() {
     type Case = (&'static str, fn(&mut World), Option<Action>, &'static str);
-    let adopted = |joined| Some(Action::Adopt { node: id("n7"), joined });
+    let adopted = |joined| Some(Action::Adopt { node: id("n6"), joined });
     let cases: [Case; 7] = [
-        ("a member", |_| {}, adopted(true), "n7 has come by other hands"),
+        ("a member", |_| {}, adopted(true), "n6 has come by other hands"),
         (
             "a machine that answers",
             |w| {
                 w.seen.nodes.pop();
                 w.inventory().members.pop();
-                w.machines.as_mut().expect("a list").push(machine(&id("n7")));
             },
             adopted(false),
-            "n7 has come by other hands",
+            "n6 has come by other hands",
         ),
-        ("a silent one", |w| w.node("n7").up = false, None, "it is filled once it is healthy"),
-        ("an ill one", |w| w.node("n7").healthy = false, None, "it is filled once it is healthy"),
-        ("a cordoned one", |w| w.node("n7").state = NodeState::Draining, None, "once it is open for shards"),
+        ("a silent one", |w| w.node("n6").up = false, None, "it is filled once it is healthy"),
+        ("an ill one", |w| w.node("n6").healthy = false, None, "it is filled once it is healthy"),
+        ("a cordoned one", |w| w.node("n6").state = NodeState::Draining, None, "once it is open for shards"),
         ("while observing", |w| w.mode = Mode::Observe, None, "would be adopted and filled in mode active"),
         ("nobody", |w| w.arrivals.clear(), None, "every signal lies between its lines"),
     ];
@@ -106,20 +100,20 @@ fn who_has_come_is_adopted_once_it_is_well() {
         assert!(decision.because.join("; ").contains(says), "{name}: {}", explain(&decision));
         assert!(decision.action == Action::Hold || decision.trigger == Some(Trigger::Arrival), "{name}");
     }
-    let two = World { arrivals: vec![id("n6"), id("n7")], ..with_newcomer() }.check();
-    assert_eq!(two.action, Action::Adopt { node: id("n6"), joined: true });
+    let two = World { arrivals: vec![id("n5"), id("n6")], ..with_newcomer() }.check();
+    assert_eq!(two.action, Action::Adopt { node: id("n5"), joined: true });
 }
 
 #[test]
 fn a_member_that_has_come_may_be_adopted_by_hand_and_no_other() {
     let adopt = |node: &str| Request { node: Some(id(node)), ..request(Kind::Adopt) };
     let mut world = World { mode: Mode::Observe, ..with_newcomer() };
-    assert_eq!(world.ask(&adopt("n7")).action, Action::Adopt { node: id("n7"), joined: true });
+    assert_eq!(world.ask(&adopt("n6")).action, Action::Adopt { node: id("n6"), joined: true });
     let decision = world.ask(&adopt("n1"));
     assert!(decision.guards[0].detail.contains("n1 is a member already"), "{}", explain(&decision));
     // Cleaning up after a fault is not held back by that fault.
     world.memory.operation_blocked(world.seen.at);
-    assert_eq!(names(&world.ask(&adopt("n7")).guards), [] as [&str; 0]);
+    assert_eq!(names(&world.ask(&adopt("n6")).guards), [] as [&str; 0]);
 }
 
 #[test]

@@ -91,12 +91,26 @@ async fn a_cancelled_drain_lifts_its_cordon_and_what_has_moved_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_survives_death_at_any_instant() {
     dies_everywhere("drain", four, drain(), true).await;
-    let refused = || {
-        let story = four();
-        story.world.fault("move", &[Fault::Refuse; 30]);
-        story
-    };
-    dies_everywhere("undone drain", refused, drain(), false).await;
+}
+
+/// The node does not answer when it is asked itself: there is no proof, whenever the controller dies.
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_proof_never_counts_as_done() {
+    for dies_at in 1.. {
+        let mut story = four();
+        story.world.cut_off(3, true);
+        let died = runs_or_dies(&mut story, Some(planned(drain())), Some(dies_at)).await;
+        after_crashes(&format!("unproven, dies at {dies_at}"), &mut story).await;
+        let row = story.journal.operation(&OperationId("op".into())).await.expect("a journal");
+        if let Some(row) = row {
+            assert_eq!(row.state, OperationState::Failed, "dies at {dies_at}: {row:#?}");
+            assert!(row.detail.contains("n3 did not answer"), "dies at {dies_at}: {}", row.detail);
+        }
+        if !died {
+            assert!(dies_at > 15, "only {dies_at} instants");
+            return;
+        }
+    }
 }
 
 /// n5 is a member that others made; it holds nothing.
