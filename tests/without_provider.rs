@@ -69,6 +69,11 @@ fn shards_on(status: &Value, node: &str) -> Option<u64> {
     status["nodes"].as_array()?.iter().find(|n| n["id"] == node)?["shards"].as_u64()
 }
 
+/// The status once n2 is seen to be empty.
+async fn drained(world: &World) -> Option<Value> {
+    Some(world.status().await).filter(|status| shards_on(status, "n2") == Some(0))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_added_is_filled_and_what_is_to_go_is_emptied_with_a_proof() {
     let mut world = World::new(CONFIG);
@@ -107,7 +112,6 @@ async fn what_is_added_is_filled_and_what_is_to_go_is_emptied_with_a_proof() {
         &said,
         &["n2 holds nothing", "it says so itself, and n1, n3, n4 agreed", "8 shards complete on the other nodes"],
     );
-    let drained = async |w: &World| Some(w.status().await).filter(|status| shards_on(status, "n2") == Some(0));
     let status = world.until("it is seen to be empty", WAIT, drained).await;
     let node = status["nodes"].as_array().expect("a list").iter().find(|n| n["id"] == "n2").expect("n2").clone();
     assert!(node["state"] == "draining" && node["drained_by"].is_string(), "{node:#}");
