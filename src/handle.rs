@@ -67,6 +67,11 @@ pub enum Command {
         lasting: Option<Duration>,
         who: String,
     },
+    /// Takes the drain of a node back.
+    OpenAgain {
+        node: NodeId,
+        who: String,
+    },
 }
 
 /// A command that was carried out; the picture shows its effect already.

@@ -89,6 +89,12 @@ impl Client {
         }
     }
 
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn delete(&self, path: &str) -> Result<Value, Unanswered> {
+        self.send(Method::DELETE, path, &[], None, None).await
+    }
+
     async fn send(
         &self,
         method: Method,

@@ -74,8 +74,10 @@ pub enum Short {
     ScaleUp(operate::ScaleUpArgs),
     /// Drain and remove one node by hand
     ScaleDown(operate::ScaleDownArgs),
-    /// Spread the shards evenly by hand
+    /// What spreading the shards evenly would move; with --apply, do it
     Rebalance(operate::RebalanceArgs),
+    /// Empty a node by hand and prove it; it stays a member, to which nothing is moved any more
+    Drain(operate::DrainArgs),
     /// Show an operation step by step, or cancel, pause, resume, retry or resolve it
     Operation(operation::OperationArgs),
     /// The breaker that failed and blocked operations open
@@ -134,6 +136,7 @@ async fn short(command: Short, out: &mut (dyn Write + Send)) -> Result<(), Failu
         Short::ScaleUp(args) => operate::scale_up(&args, out).await,
         Short::ScaleDown(args) => operate::scale_down(&args, out).await,
         Short::Rebalance(args) => operate::rebalance(&args, out).await,
+        Short::Drain(args) => operate::drain(&args, out).await,
         Short::Operation(args) => operation::run(&args, out).await,
         Short::Breaker(args) => operation::breaker(&args, out).await,
         Short::Adopt(args) => operate::on_node("adopt", &args, out).await,

@@ -1,4 +1,5 @@
-//! `vecscale scale-up`, `scale-down`, `rebalance`, `adopt`, `reap`: asks for an operation and follows it to its end.
+//! `vecscale scale-up`, `scale-down`, `rebalance --apply`, `drain`, `adopt`, `reap`: asks for an operation and follows
+//! it to its end.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 
 use super::args::{Connection, Output};
 use super::client::{Client, shaped};
-use super::shapes::{Accepted, Operation};
+use super::plan::{self, PlanKind};
+use super::shapes::{Accepted, Operation, Proof, Step};
 use super::status::pretty;
 use super::{Failure, text};
 use crate::model::{NodeId, OperationState, Timestamp};
@@ -54,6 +56,18 @@ pub struct ScaleDownArgs {
 pub struct RebalanceArgs {
     #[command(flatten)]
     asked: Asked,
+    /// Do it; without, what it would move is only shown
+    #[arg(long)]
+    apply: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    on: NodeArgs,
+    /// Take the drain back: the node is open for shards again
+    #[arg(long, conflicts_with_all = ["reason", "detach"])]
+    undo: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -70,29 +84,73 @@ fn node_id(text: &str) -> Result<NodeId, String> {
 }
 
 pub async fn scale_up(args: &ScaleUpArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    operate("/autoscaling/scale-up", &args.asked, Some(("nodes", json!(args.nodes))), out).await
+    operate("/autoscaling/scale-up", &args.asked, Some(("nodes", json!(args.nodes))), out).await.map(drop)
 }
 
 pub async fn scale_down(args: &ScaleDownArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let node = args.node.as_ref().map(|node| ("node", json!(node)));
-    operate("/autoscaling/scale-down", &args.asked, node, out).await
+    operate("/autoscaling/scale-down", &args.asked, node, out).await.map(drop)
 }
 
 pub async fn rebalance(args: &RebalanceArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    operate("/autoscaling/rebalance", &args.asked, None, out).await
+    if args.apply {
+        return operate("/autoscaling/rebalance", &args.asked, None, out).await.map(drop);
+    }
+    if args.asked.reason.is_some() || args.asked.detach {
+        return Err(Failure::usage("--reason and --detach go with --apply: without it, nothing is moved"));
+    }
+    let client = Client::new(&args.asked.connection)?;
+    let would_move = plan::show(&client, Some(PlanKind::Rebalance), out).await?;
+    if would_move {
+        writeln!(out, "nothing was moved: `vecscale rebalance --apply` does it")?;
+    }
+    Ok(())
+}
+
+/// Empties a node and prints the proof, or opens it again.
+pub async fn drain(args: &DrainArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let path = format!("/autoscaling/nodes/{}/drain", args.on.node);
+    if args.undo {
+        let client = Client::new(&args.on.asked.connection)?;
+        let answer = client.delete(&path).await?;
+        return Ok(match client.output {
+            Output::Json => out.write_all(pretty(&answer).as_bytes())?,
+            Output::Text => writeln!(out, "{} is open for shards again", args.on.node)?,
+        });
+    }
+    let ended = operate(&path, &args.on.asked, None, out).await?;
+    let proof = ended.iter().flat_map(|operation| &operation.steps).find_map(Step::proof);
+    if let Some(proof) = proof.filter(|_| args.on.asked.connection.output == Output::Text) {
+        out.write_all(proven(&args.on.node, &proof).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn proven(node: &NodeId, proof: &Proof) -> String {
+    let others: Vec<&str> = proof.witnesses.iter().map(String::as_str).filter(|w| *w != node.as_str()).collect();
+    format!(
+        "{node} holds nothing:\n  read at {} and at {}: it says so itself, and {} agreed\n  \
+         {} complete on the other nodes, nothing in transfer\n\
+         it stays a member, to which nothing is moved: `vecscale drain {node} --undo` takes that back\n",
+        text::instant(&proof.first_read_at),
+        text::instant(&proof.second_read_at),
+        text::one_line(&others.join(", ")),
+        units::count(proof.shards, "shard"),
+    )
 }
 
 /// Adopts or reaps.
 pub async fn on_node(what: &str, args: &NodeArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    operate(&format!("/autoscaling/nodes/{}/{what}", args.node), &args.asked, None, out).await
+    operate(&format!("/autoscaling/nodes/{}/{what}", args.node), &args.asked, None, out).await.map(drop)
 }
 
+/// Gives the operation as it ended; `None` when nobody waited for that.
 async fn operate(
     path: &str,
     asked: &Asked,
     what: Option<(&str, Value)>,
     out: &mut (dyn Write + Send),
-) -> Result<(), Failure> {
+) -> Result<Option<Operation>, Failure> {
     let reason = asked.reason.as_ref().map(|reason| ("reason", json!(reason)));
     let body: Map<String, Value> = what.into_iter().chain(reason).map(|(k, v)| (k.to_string(), v)).collect();
     let client = Client::new(&asked.connection)?;
@@ -106,13 +164,16 @@ async fn operate(
         writeln!(out, "{} {}{nodes}", operation.kind, operation.id)?;
     }
     if asked.detach {
-        return if is_text { Ok(()) } else { Ok(out.write_all(pretty(&answer).as_bytes())?) };
+        if !is_text {
+            out.write_all(pretty(&answer).as_bytes())?;
+        }
+        return Ok(None);
     }
-    follow(&client, &operation.id, out).await
+    follow(&client, &operation.id, out).await.map(Some)
 }
 
 /// Shows each change of the operation until it ends.
-async fn follow(client: &Client, id: &str, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+async fn follow(client: &Client, id: &str, out: &mut (dyn Write + Send)) -> Result<Operation, Failure> {
     let path = format!("/autoscaling/operations/{id}");
     let mut heard = Instant::now();
     let mut shown = String::new();
@@ -140,7 +201,7 @@ async fn follow(client: &Client, id: &str, out: &mut (dyn Write + Send)) -> Resu
             if client.output == Output::Json {
                 out.write_all(pretty(&answer).as_bytes())?;
             }
-            return end;
+            return end.map(|()| operation);
         }
         tokio::time::sleep(POLL).await;
     }

@@ -23,7 +23,7 @@ pub struct PlanArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum PlanKind {
+pub enum PlanKind {
     #[value(alias = "scale-up")]
     ScaleUp,
     #[value(alias = "scale-down")]
@@ -44,15 +44,20 @@ impl PlanKind {
 }
 
 pub async fn run(args: &PlanArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    let client = Client::new(&args.connection)?;
-    let query: Vec<_> = args.kind.iter().map(|kind| ("kind", kind.as_str().to_string())).collect();
+    show(&Client::new(&args.connection)?, args.kind, out).await.map(drop)
+}
+
+/// Shows one plan, or one per kind; says whether a person who reads it sees a shard that would move.
+pub async fn show(client: &Client, kind: Option<PlanKind>, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
+    let query: Vec<_> = kind.iter().map(|kind| ("kind", kind.as_str().to_string())).collect();
     let answer = client.get("/autoscaling/plan", &query).await?;
-    let said = match client.output {
-        Output::Json => pretty(&answer),
-        Output::Text => all(&answer)?.iter().map(words).collect(),
-    };
-    out.write_all(said.as_bytes())?;
-    Ok(())
+    if client.output == Output::Json {
+        out.write_all(pretty(&answer).as_bytes())?;
+        return Ok(false);
+    }
+    let plans = all(&answer)?;
+    out.write_all(plans.iter().map(words).collect::<String>().as_bytes())?;
+    Ok(plans.iter().any(|plan| plan.shards.is_some_and(|shards| shards > 0)))
 }
 
 /// One plan, or one per kind.

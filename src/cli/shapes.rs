@@ -78,6 +78,8 @@ pub struct Node {
     pub vectors: Option<f64>,
     pub shards: Option<u32>,
     pub bytes: Option<u64>,
+    /// The operation that emptied it, for a person.
+    pub drained_by: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,6 +201,26 @@ pub struct Step {
     pub state: String,
     pub attempts: u32,
     pub error: Option<String>,
+    pub output: Option<serde_json::Value>,
+}
+
+impl Step {
+    /// What the step proved.
+    pub fn proof(&self) -> Option<Proof> {
+        Proof::deserialize(self.output.as_ref().filter(|_| self.step == "prove")?).ok()
+    }
+}
+
+/// That a node holds nothing, in two reads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Proof {
+    pub first_read_at: String,
+    pub second_read_at: String,
+    /// The members that agreed, itself among them.
+    pub witnesses: Vec<String>,
+    /// Complete on the other nodes.
+    pub shards: u32,
 }
 
 /// `202` to a manual operation, `200` to an order about one.

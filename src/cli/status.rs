@@ -161,7 +161,7 @@ fn nodes_table(nodes: &[Node]) -> Vec<Vec<String>> {
     let row = |node: &Node| {
         vec![
             node.id.clone(),
-            node.state.clone(),
+            if node.drained_by.is_some() { "drained".into() } else { node.state.clone() },
             if node.healthy { "healthy".into() } else { "UNHEALTHY".into() },
             text::percent(node.cpu_usage),
             text::percent(node.memory_usage),

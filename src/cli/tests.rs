@@ -81,6 +81,11 @@ fn wrong_usage_is_exit_code_2() {
         "vecscale breaker close",
         "vecscale stop --halt=now",
         "vecscale adopt",
+        "vecscale drain",
+        "vecscale drain ../n1",
+        "vecscale drain n1 --force",
+        "vecscale drain n1 --undo --detach",
+        "vecscale drain n1 --undo --reason why",
         "vecscale reap ../n1",
         "vecscale reap n1 --force",
         "vecscale plan --kind replace",
@@ -119,6 +124,9 @@ fn every_command_is_understood() {
         "vecscale scale-up --nodes 2 --reason why --detach",
         "vecscale scale-down --node n3",
         "vecscale rebalance",
+        "vecscale rebalance --apply --reason why --detach",
+        "vecscale drain n3 --reason why --detach",
+        "vecscale drain n3 --undo --output json",
         "vecscale stop --halt",
         "vecscale operation",
         "vecscale operation 0198 --output json",
@@ -483,7 +491,7 @@ async fn an_operation_that_does_not_succeed_is_exit_code_1() {
 #[tokio::test]
 async fn a_detached_operation_is_not_followed() {
     let server = Server::with([("POST /autoscaling/rebalance", 202, json!({"operation": running(1, 0)}))]).await;
-    let (said, result) = server.types("rebalance --detach").await;
+    let (said, result) = server.types("rebalance --apply --detach").await;
     assert_eq!((said.as_str(), result), ("scale_up 0198: n4\n", Ok(())));
     assert_eq!(server.heard().len(), 1);
 }
@@ -669,6 +677,70 @@ async fn adopt_and_reap_name_their_node_and_are_followed() {
         let (_, key, sent) = server.heard().remove(0);
         assert_eq!((sent, key.map(|k| k.len())), (body, Some(36)), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_rebalance_is_shown_before_it_is_done() {
+    let plan = |shards| {
+        let held = json!([{"name": "data_moving", "detail": "1 transfer running", "until": null}]);
+        json!({"kind": "rebalance", "shards": shards, "bytes": 4194304, "minutes": null, "guards": held})
+    };
+    let asked = "GET /autoscaling/plan?kind=rebalance";
+    let server = Server::with([(asked, 200, plan(2)), (asked, 200, plan(0))]).await;
+    let (said, result) = server.types("rebalance").await;
+    result.expect("it is shown");
+    insta::assert_snapshot!(said, @r"
+    rebalance: moves 2 shards (4.0 MiB), time not known yet
+      guard data_moving: 1 transfer running
+    nothing was moved: `vecscale rebalance --apply` does it
+    ");
+    let even = server.types("rebalance").await.0;
+    assert!(!even.contains("--apply"), "{even}");
+    for line in ["rebalance --reason why", "rebalance --detach"] {
+        assert_eq!(server.types(line).await.1.expect_err(line).code, 2, "{line}");
+    }
+    assert!(server.heard().iter().all(|(name, ..)| name.starts_with("GET ")), "{:?}", server.heard());
+}
+
+#[tokio::test]
+async fn a_drain_ends_with_the_proof_and_can_be_taken_back() {
+    let mut done = ended("succeeded", "n3 is empty");
+    done["steps"] = json!([{"step": "validate"}, {"step": "prove", "node": "n3", "output": {"node": "n3",
+        "first_read_at": "2026-01-31T03:12:40.000Z", "second_read_at": "2026-01-31T03:12:42.000Z",
+        "witnesses": ["n1", "n2", "n3"], "shards": 6}}]);
+    let server = Server::with([
+        ("POST /autoscaling/nodes/n3/drain", 202, json!({"operation": running(1, 0)})),
+        ("GET /autoscaling/operations/0198", 200, done),
+        ("DELETE /autoscaling/nodes/n3/drain", 200, status()),
+    ])
+    .await;
+    let (said, result) = server.types("drain n3 --reason old").await;
+    result.expect("it succeeds");
+    insta::assert_snapshot!(said, @r"
+    scale_up 0198: n4
+      succeeded in 42 s: n3 is empty
+    n3 holds nothing:
+      read at 2026-01-31 03:12:40Z and at 2026-01-31 03:12:42Z: it says so itself, and n1, n2 agreed
+      6 shards complete on the other nodes, nothing in transfer
+    it stays a member, to which nothing is moved: `vecscale drain n3 --undo` takes that back
+    ");
+    let (said, result) = server.types("drain n3 --undo").await;
+    assert_eq!((said.as_str(), result), ("n3 is open for shards again\n", Ok(())));
+    let (name, key, body) = server.heard().remove(0);
+    assert_eq!((name.as_str(), key.is_some()), ("POST /autoscaling/nodes/n3/drain", true));
+    assert_eq!(body, json!({"reason": "old"}));
+}
+
+#[tokio::test]
+async fn a_drain_that_did_not_come_about_shows_no_proof() {
+    let server = Server::with([
+        ("POST /autoscaling/nodes/n3/drain", 202, json!({"operation": running(1, 0)})),
+        ("GET /autoscaling/operations/0198", 200, ended("failed", "n3 still holds docs/7")),
+    ])
+    .await;
+    let (said, result) = server.types("drain n3").await;
+    assert!(!said.contains("holds nothing"), "{said}");
+    assert_eq!(result.expect_err("it failed").code, 1);
 }
 
 /// A reader that went away.

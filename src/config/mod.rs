@@ -70,6 +70,13 @@ pub struct PoolConfig {
     pub threshold_names_from_file: Vec<&'static str>,
 }
 
+impl PoolConfig {
+    /// Whether anything but the datastore tells which nodes there are.
+    pub fn lists_nodes(&self) -> bool {
+        self.provider != ProviderSettings::None || self.nodes.is_some() || !self.node_files.is_empty()
+    }
+}
+
 /// Reads and checks a file. Paths in it are relative to the folder it lies in.
 ///
 /// # Errors

@@ -285,6 +285,15 @@ fn machine(item: &Item<'_>) -> Option<Machine> {
     Some(Machine { id: id?, address: address?, zone, instance: None, ready: None })
 }
 
+/// Whether the datastore itself tells who its members are and where. Qdrant's members list each other by the address that
+/// they use among themselves.
+fn lists_members(datastore: &DatastoreSettings) -> bool {
+    match datastore {
+        DatastoreSettings::Script(_) => true,
+        DatastoreSettings::Vectornode | DatastoreSettings::Qdrant(_) | DatastoreSettings::None => false,
+    }
+}
+
 /// What only together makes no sense.
 fn fits_together(
     pool: &Section<'_>,
@@ -308,7 +317,7 @@ fn fits_together(
                 pool.problem("nodes.static", what, "leave `nodes` out, or choose another provider");
             }
         }
-        ProviderSettings::None if !has_static && !has_files => {
+        ProviderSettings::None if !has_static && !has_files && !lists_members(datastore) => {
             let hint = "with provider none, list the nodes under `nodes.static`, or name files in `nodes.file_sd`";
             pool.problem("nodes", "is missing", hint);
         }

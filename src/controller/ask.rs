@@ -30,6 +30,7 @@ impl Controller {
             Command::Halt { who } => self.halt(&who).await,
             Command::ResetBreaker { reason, who } => self.reset_breaker(&who, reason.as_deref()).await,
             Command::Maintain { node, lasting, who } => self.maintain(node, lasting, &who).await,
+            Command::OpenAgain { node, who } => self.open_again(&node, &who).await,
         };
         self.show();
         let _ = ask.answer.send(reply); // the asker has gone; what was done stays done

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Inventory, Machine, NodeId, Operation, OperationId, StepAction, StepState, Timestamp, Unexplained, UnexplainedKind,
+    Inventory, Machine, Member, NodeId, Operation, OperationId, StepAction, StepState, Timestamp, Unexplained,
+    UnexplainedKind,
 };
 
 /// The nodes that the pool consisted of when all of them were last explained.
@@ -18,12 +19,16 @@ pub struct Census {
 /// What the world is held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Explained<'a> {
-    /// `None` before the first look of the very first start, and where nodes come and go by other hands.
+    /// `None` before the first look of the very first start.
     pub census: Option<&'a Census>,
     pub lost: &'a BTreeSet<NodeId>,
     /// Nodes that operations account for, and that no look since has settled.
     pub touched: &'a BTreeSet<NodeId>,
+    /// Nodes that a person had emptied: their cordon is meant.
+    pub drained: &'a BTreeMap<NodeId, OperationId>,
     pub operation: Option<&'a Operation>,
+    /// Nodes come and go by other hands: who is a member and well belongs, whether or not anything lists it.
+    pub by_other_hands: bool,
 }
 
 impl Explained<'_> {
@@ -55,14 +60,15 @@ pub fn unexplained(machines: &[Machine], inventory: Option<&Inventory>, explaine
         for id in listed.iter().filter(|id| inventory.member(id).is_none()) {
             note(id, OrphanInstance, "the provider runs it, the datastore does not know it");
         }
-        for member in inventory.members.iter().filter(|m| !listed.contains(&m.id)) {
+        let belongs = |m: &Member| listed.contains(&m.id) || explained.by_other_hands && m.healthy;
+        for member in inventory.members.iter().filter(|m| !belongs(m)) {
             note(&member.id, GhostMember, "the datastore lists it, the provider does not know it");
         }
-        for member in inventory.members.iter().filter(|m| m.cordoned) {
+        for member in inventory.members.iter().filter(|m| m.cordoned && !explained.drained.contains_key(&m.id)) {
             note(&member.id, LeftOverCordon, "it is cordoned and no operation is open for it");
         }
     }
-    if let Some(census) = explained.census {
+    if let Some(census) = explained.census.filter(|_| !explained.by_other_hands) {
         let present = present(machines, inventory);
         for id in present.difference(&census.nodes) {
             note(id, ForeignChange, "it has come by other hands");
@@ -75,6 +81,12 @@ pub fn unexplained(machines: &[Machine], inventory: Option<&Inventory>, explaine
         .into_iter()
         .map(|(node, (kind, what))| Unexplained { kind, detail: format!("{node}: {what}"), node })
         .collect()
+}
+
+/// Members, and machines that answer and are none yet, of which the census does not know.
+pub fn arrivals(inventory: &Inventory, answering: &BTreeSet<NodeId>, census: &Census) -> Vec<NodeId> {
+    let members: BTreeSet<NodeId> = inventory.members.iter().map(|m| m.id.clone()).collect();
+    members.union(answering).filter(|id| !census.nodes.contains(id)).cloned().collect()
 }
 
 /// The census after `touched` nodes, which operations or people account for, are taken as they are now.
@@ -113,7 +125,7 @@ pub fn cordoned_by<'a>(past: impl IntoIterator<Item = &'a Operation>) -> BTreeMa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, Member, Trigger};
+    use crate::model::{Kind, Trigger};
 
     fn id(name: &str) -> NodeId {
         NodeId::new(name).expect("a name")
@@ -144,6 +156,56 @@ mod tests {
     }
 
     const AT: Timestamp = Timestamp::from_millis(0);
+    static NOTHING: BTreeSet<NodeId> = BTreeSet::new();
+    static UNDRAINED: BTreeMap<NodeId, OperationId> = BTreeMap::new();
+
+    /// Nothing but what was touched.
+    fn explained(touched: &BTreeSet<NodeId>) -> Explained<'_> {
+        Explained { census: None, lost: &NOTHING, touched, drained: &UNDRAINED, operation: None, by_other_hands: false }
+    }
+
+    #[test]
+    fn where_nodes_come_by_other_hands_a_well_member_belongs() {
+        use UnexplainedKind::*;
+        let census = Census { at: AT, nodes: names(&["a"]) };
+        let others = Explained { census: Some(&census), by_other_hands: true, ..explained(&NOTHING) };
+        let found = |listed: &[&str], inventory: &Inventory, explained| -> Vec<(String, UnexplainedKind)> {
+            let found = unexplained(&machines(listed), Some(inventory), explained);
+            found.into_iter().map(|u| (u.node.to_string(), u.kind)).collect()
+        };
+        let mut inventory = members(&["a", "b", "c!"]);
+        assert_eq!(found(&[], &inventory, others), [("c".into(), LeftOverCordon)], "nothing is listed at all");
+        let drained = BTreeMap::from([(id("c"), OperationId("op".into()))]);
+        assert_eq!(found(&["a"], &inventory, Explained { drained: &drained, ..others }), []);
+        inventory.members[1].healthy = false;
+        assert_eq!(
+            found(&["a", "c"], &inventory, Explained { drained: &drained, ..others }),
+            [("b".into(), GhostMember)]
+        );
+        assert_eq!(
+            found(&["a", "d"], &members(&["a"]), others),
+            [("d".into(), OrphanInstance)],
+            "listed, and no member"
+        );
+    }
+
+    #[test]
+    fn who_is_new() {
+        // members, machines that answer, census; who has come
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+        let cases: [Case; 5] = [
+            (&["a"], &["a"], &["a"], &[]),
+            (&["a", "b"], &[], &["a"], &["b"]),
+            (&["a"], &["a", "b"], &["a"], &["b"]),
+            (&["a", "c"], &["b", "c"], &["a"], &["b", "c"]),
+            (&["a"], &["a"], &["a", "b"], &[]),
+        ];
+        for (members_, answering, census, expected) in cases {
+            let census = Census { at: AT, nodes: names(census) };
+            let found = arrivals(&members(members_), &names(answering), &census);
+            assert_eq!(found, expected.iter().map(|name| id(name)).collect::<Vec<_>>(), "{members_:?}, {answering:?}");
+        }
+    }
 
     #[test]
     fn each_difference_has_its_kind() {
@@ -167,7 +229,7 @@ mod tests {
         for (machines_, members_, census, lost, told) in cases {
             let census = Census { at: AT, nodes: names(census) };
             let (lost, touched) = (names(lost), BTreeSet::new());
-            let explained = Explained { census: Some(&census), lost: &lost, touched: &touched, operation: None };
+            let explained = Explained { census: Some(&census), lost: &lost, ..explained(&touched) };
             let inventory = members_.map(members);
             let found = unexplained(&machines(machines_), inventory.as_ref(), explained);
             let found: Vec<(&str, UnexplainedKind)> = found.iter().map(|u| (u.node.as_str(), u.kind)).collect();
@@ -184,11 +246,11 @@ mod tests {
         };
         let census = Census { at: AT, nodes: names(&["a", "b"]) };
         let none = BTreeSet::new();
-        let explained = Explained { census: Some(&census), lost: &none, touched: &none, operation: Some(&operation) };
+        let all_told = Explained { census: Some(&census), operation: Some(&operation), ..explained(&none) };
         let (machines, inventory) = (machines(&["a", "b", "c"]), members(&["a", "c"]));
-        assert_eq!(unexplained(&machines, Some(&inventory), explained), []);
+        assert_eq!(unexplained(&machines, Some(&inventory), all_told), []);
         let touched: BTreeSet<NodeId> = touched_by(&operation).cloned().collect();
-        let just_ended = Explained { census: Some(&census), lost: &none, touched: &touched, operation: None };
+        let just_ended = Explained { census: Some(&census), ..explained(&touched) };
         assert_eq!(unexplained(&machines, Some(&inventory), just_ended), []);
         let after = settled(&census, &touched, &present(&machines, Some(&inventory)), AT);
         assert_eq!(after.nodes, names(&["a", "c"]));

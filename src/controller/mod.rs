@@ -2,6 +2,7 @@
 
 mod ask;
 mod differences;
+mod hands;
 mod look;
 mod orders;
 mod overrides;
@@ -188,6 +189,10 @@ struct World {
     /// Why the provider's list is not known now.
     provider_silent: Option<String>,
     outlook: Outlook,
+    /// Nodes that others have added and that nobody has filled yet, by id.
+    arrivals: Vec<NodeId>,
+    /// Drained nodes that the store itself does not call cordoned.
+    uncordoned: Vec<NodeId>,
 }
 
 impl Controller {
@@ -353,7 +358,12 @@ impl Controller {
             }
             Err(silent) => Some(silent.to_string()),
         };
-        let inventory = look.inventory.map_err(|silent| silent.to_string());
+        let mut inventory = look.inventory.map_err(|silent| silent.to_string());
+        let uncordoned = match &mut inventory {
+            Ok(Some(inventory)) => self.cordon_drained(inventory),
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        let arrivals = self.arrivals(inventory.as_ref().ok().and_then(Option::as_ref), &look.samples.nodes);
         let store = inventory.as_ref().ok().and_then(Option::as_ref);
         let roster = self.roster(inventory.as_ref().ok().map(Option::as_ref));
         let settings = self.observing();
@@ -373,7 +383,8 @@ impl Controller {
             }
             recent
         });
-        self.world = Some(World { ended: self.ended, roster, seen, inventory, provider_silent, outlook });
+        let ended = self.ended;
+        self.world = Some(World { ended, roster, seen, inventory, provider_silent, outlook, arrivals, uncordoned });
     }
 
     /// The nodes of the pool; while the datastore is silent, those of the look before.
@@ -448,6 +459,7 @@ impl Controller {
             outlook: &world.outlook,
             lead_times: &self.experience.lead_times,
             alerts: &self.alerts,
+            arrivals: &world.arrivals,
         }
     }
 

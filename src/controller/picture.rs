@@ -63,12 +63,16 @@ pub fn needs_human(
     if let Some(decision) = decision.filter(|d| d.wanted == Some(Kind::Replace) && d.action == Action::Hold) {
         needs.push(format!("a node should be replaced and is not: {}", held_by(decision)));
     }
-    if let Some(decision) = decision.filter(|d| d.guards.iter().any(|g| g.name == Guard::NoProvider)) {
-        needs.push(format!("a change is wanted that only a person can make: {}", decision.because.join("; ")));
-    }
     needs.extend(unexplained.iter().map(way_out));
     needs.extend(lost.iter().map(|id| format!("{id} was replaced; `vecscale reap {id}` destroys its machine")));
     needs
+}
+
+/// The nodes that a person is asked to add, and why; `None` when none is wanted.
+pub fn asks(decision: &Decision, nodes: u32) -> Option<String> {
+    let nodes = (nodes > 0).then(|| crate::units::count(nodes, "more node"))?;
+    let because = decision.because.join("; ");
+    Some(format!("{nodes} wanted ({because}); there is no provider: add what is wanted, and it is filled by itself"))
 }
 
 fn way_out(found: &Unexplained) -> String {
@@ -95,7 +99,7 @@ pub fn unsettled(needs_human: &[String], seen: Option<&Observation>) -> Option<S
     (!missing.is_empty()).then(|| format!("unknown now: {}", missing.join(", ")))
 }
 
-/// The pool in one sentence. `unsettled` is said instead of "nothing to do".
+/// The pool in one sentence. `unsettled` is said instead of "nothing to do", `asked` of what people are to add.
 pub fn headline(
     mode: Mode,
     nodes: usize,
@@ -103,13 +107,18 @@ pub fn headline(
     decision: Option<&Decision>,
     operation: Option<&Operation>,
     unsettled: Option<&str>,
+    asked: Option<&str>,
 ) -> String {
     let health = if nodes == healthy {
         format!("{nodes} nodes, all healthy")
     } else {
         format!("{healthy} of {nodes} nodes healthy")
     };
-    format!("{health}; {}; {}", mode.as_str(), doing(decision, operation, unsettled))
+    let doing = match asked.filter(|_| operation.is_none()) {
+        Some(asked) => asked.to_string(),
+        None => doing(decision, operation, unsettled),
+    };
+    format!("{health}; {}; {doing}", mode.as_str())
 }
 
 fn doing(decision: Option<&Decision>, operation: Option<&Operation>, unsettled: Option<&str>) -> String {
@@ -148,6 +157,7 @@ fn verb(kind: Kind) -> &'static str {
         Kind::Replace => "replace a node",
         Kind::Rebalance => "rebalance",
         Kind::Adopt => "adopt a node",
+        Kind::Drain => "drain a node",
         Kind::Reap => "reap a node",
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::model::{HistoryKind, Kind, NodeId, Request, Timestamp, Unexplained, UnexplainedKind};
-use crate::operate::drivers::{Call, Effect, ProviderSettings};
+use crate::model::{HistoryKind, Kind, Mode, NodeId, OperationId, Request, Timestamp, Unexplained, UnexplainedKind};
+use crate::operate::drivers::{Call, Effect};
 
 use super::Controller;
 use super::differences::{self, Census, Explained};
@@ -26,13 +26,13 @@ impl Controller {
     }
 
     fn explained(&self) -> Explained<'_> {
-        // Where nodes come and go by other hands, whoever has come belongs.
-        let by_other_hands = matches!(self.config.provider, ProviderSettings::None);
         Explained {
-            census: self.census.as_ref().filter(|_| !by_other_hands),
+            census: self.census.as_ref(),
             lost: self.memory.replaced(),
             touched: &self.touched,
+            drained: self.memory.drained(),
             operation: self.operation.as_ref(),
+            by_other_hands: !self.can_change(),
         }
     }
 
@@ -42,7 +42,10 @@ impl Controller {
             return Vec::new();
         };
         let Ok(inventory) = inventory else { return Vec::new() };
-        differences::unexplained(&self.machines, inventory.as_ref(), self.explained())
+        let mut found = differences::unexplained(&self.machines, inventory.as_ref(), self.explained());
+        // What is adopted by itself in a moment needs nobody.
+        found.retain(|u| self.mode != Mode::Active || !self.is_arriving(&u.node));
+        found
     }
 
     /// Holds the last look against the journal. Does nothing while an operation is open, or a source is silent.
@@ -53,17 +56,28 @@ impl Controller {
             return;
         }
         let present = differences::present(&self.machines, inventory.as_ref());
+        let members = inventory.as_ref().map(|_| present.clone());
+        let known = self.known_to_others(&present);
         let touched = std::mem::take(&mut self.touched);
         match &self.census {
             None => self.settle(Census { at: now, nodes: present }).await,
-            Some(_) if touched.is_empty() => {}
-            Some(census) => self.settle(differences::settled(census, &touched, &present, now)).await,
+            Some(census) => {
+                let mut next = differences::settled(census, &touched, &known, now);
+                // Who went by other hands comes back as a newcomer.
+                next.nodes.retain(|id| self.can_change() || known.contains(id));
+                if !touched.is_empty() || next.nodes != census.nodes {
+                    self.settle(next).await;
+                }
+            }
+        }
+        if let Some(members) = members {
+            self.memory.forget_gone(&members);
         }
         let differences = self.unexplained();
         if !std::mem::replace(&mut self.reconciled, true) {
             self.tell(now, &differences).await;
         }
-        self.lift(now, &differences).await;
+        self.set_right(now, &differences).await;
     }
 
     async fn settle(&mut self, census: Census) {
@@ -88,36 +102,67 @@ impl Controller {
         }
     }
 
-    /// Lifts cordons that operations of ours have left; those of others are theirs.
-    async fn lift(&mut self, now: Timestamp, differences: &[Unexplained]) {
+    /// Lifts cordons that operations of ours have left, and sets those anew that a person's drain has left and the store
+    /// has lost; the cordons of others are theirs.
+    async fn set_right(&mut self, now: Timestamp, differences: &[Unexplained]) {
         if (self.stop_file)() {
             return;
         }
         for found in differences.iter().filter(|u| u.kind == UnexplainedKind::LeftOverCordon) {
-            let Some(operation) = self.cordoned.get(&found.node) else { continue };
-            let summary = format!("cordon of {} lifted: operation {operation}, which set it, has ended", found.node);
-            let entry = self.entry(now, HistoryKind::Step, super::OURSELVES, &summary, &found);
-            if let Err(error) = self.journal.append(entry).await {
-                self.telemetry.journal_error(&error);
-                return; // written down before it is done, or not done
+            let Some(operation) = self.cordoned.get(&found.node).cloned() else { continue };
+            let why = format!("operation {operation}, which set it, has ended");
+            self.set_cordon(now, &found.node, &operation, false, &why).await;
+        }
+        for node in self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default() {
+            let Some(operation) = self.memory.drained().get(&node).cloned() else { continue };
+            let why = format!("operation {operation} drained it, and nobody has taken that back");
+            self.set_cordon(now, &node, &operation, true, &why).await;
+        }
+    }
+
+    /// Sets or lifts the cordon that an operation has left; written down before it is done, or not done. What does not
+    /// come about now is looked at again with the next check. `false` when it is not known to have come about.
+    pub(super) async fn set_cordon(
+        &self,
+        now: Timestamp,
+        node: &NodeId,
+        operation: &OperationId,
+        cordoned: bool,
+        why: &str,
+    ) -> bool {
+        let (what, step) = if cordoned { ("set anew", "cordon") } else { ("lifted", "uncordon") };
+        let summary = format!("cordon of {node} {what}: {why}");
+        let detail = json!({"operation": operation, "node": node, "step": step});
+        let entry = self.entry(now, HistoryKind::Step, super::OURSELVES, &summary, &detail);
+        if let Err(error) = self.journal.append(entry).await {
+            self.telemetry.journal_error(&error);
+            return false;
+        }
+        let call = Call {
+            pool: self.pool.clone(),
+            operation: operation.clone(),
+            step,
+            key: format!("{operation}/left-over/{node}"),
+            fence: self.journal.fence(),
+            deadline: LIFT_LIMIT,
+        };
+        let asked = async {
+            let store = &self.eyes.store;
+            let effect = if cordoned { store.cordon(&call, node).await } else { store.uncordon(&call, node).await };
+            match (effect, self.member(node)) {
+                (Effect::Done(()), Some(member)) if !cordoned => store.in_service(&call, member).await,
+                (effect, _) => effect,
             }
-            let call = Call {
-                pool: self.pool.clone(),
-                operation: operation.clone(),
-                step: "uncordon",
-                key: format!("{operation}/left-over/{}", found.node),
-                fence: self.journal.fence(),
-                deadline: LIFT_LIMIT,
-            };
-            let lifted = tokio::time::timeout(LIFT_LIMIT, self.eyes.store.uncordon(&call, &found.node)).await;
-            match lifted {
-                Ok(Effect::Done(())) => {}
-                Ok(Effect::NoEffect(why) | Effect::Unknown(why)) => {
-                    tracing::warn!(pool = %self.pool, node = %found.node, why, "a left-over cordon could not be lifted");
-                }
-                Ok(Effect::InProgress) | Err(_) => {
-                    tracing::warn!(pool = %self.pool, node = %found.node, "a left-over cordon is not lifted yet");
-                }
+        };
+        match tokio::time::timeout(LIFT_LIMIT, asked).await {
+            Ok(Effect::Done(())) => true,
+            Ok(Effect::NoEffect(why) | Effect::Unknown(why)) => {
+                tracing::warn!(pool = %self.pool, %node, why, "a {step} could not be done");
+                false
+            }
+            Ok(Effect::InProgress) | Err(_) => {
+                tracing::warn!(pool = %self.pool, %node, "a {step} is not done yet");
+                false
             }
         }
     }

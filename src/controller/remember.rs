@@ -59,7 +59,9 @@ impl Controller {
         let desk = Arc::new(Desk::open(pool.clone(), routes, journal.clone(), telemetry.clone()).await?);
         let now = eyes.clock.now();
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
-        let has_listed = Arc::new(AtomicBool::new(has_listed.unwrap_or_default()));
+        // A provider that is to list nothing any more has not gone silent.
+        let lists = config.lists_nodes();
+        let has_listed = Arc::new(AtomicBool::new(lists && has_listed.unwrap_or_default()));
         let standing =
             standing::Picture { view: view.clone(), stop_file: stop_file.clone(), has_listed: has_listed.clone() };
         let interval = Duration::from_secs_f64(settings.effective().health_check_interval);
@@ -289,9 +291,10 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         nodes_wanted: 0,
         store: StoreHealth::default(),
         needs_human: Vec::new(),
-        headline: picture::headline(mode, 0, 0, None, None, None),
+        headline: picture::headline(mode, 0, 0, None, None, None, None),
         unexplained: Vec::new(),
         maintenance: BTreeMap::new(),
+        drained: BTreeMap::new(),
         alerts: Vec::new(),
     }
 }

@@ -29,7 +29,9 @@ impl Controller {
         let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
         let lost = self.machines.iter().map(|m| &m.id).filter(|id| self.memory.replaced().contains(id));
         let lost: Vec<&NodeId> = lost.collect();
-        let needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained, &lost);
+        let mut needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained, &lost);
+        let asked = decision.and_then(|decision| picture::asks(decision, self.memory.asked()));
+        needs_human.extend(asked.clone());
         let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
         self.view.store(Arc::new(PoolView {
             pool: self.pool.clone(),
@@ -50,7 +52,7 @@ impl Controller {
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
             outlook: world.map(|w| w.outlook.clone()).unwrap_or_default(),
             desired_nodes: self.desired_nodes(),
-            nodes_wanted: self.nodes_wanted(),
+            nodes_wanted: self.memory.asked(),
             store: picture::store_health(inventory),
             headline: picture::headline(
                 self.mode,
@@ -59,11 +61,13 @@ impl Controller {
                 decision,
                 operation,
                 unsettled.as_deref(),
+                asked.as_deref(),
             ),
             guards_against,
             needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),
+            drained: self.memory.drained().clone(),
             alerts: decide::standings(&policy, &self.memory, &self.alerts),
         }));
     }
@@ -85,11 +89,5 @@ impl Controller {
             }
             _ => counting,
         }
-    }
-
-    /// Nodes that a person should add, with a provider that cannot.
-    fn nodes_wanted(&self) -> u32 {
-        let wants_up = self.decision.as_ref().is_some_and(|d| d.wanted == Some(Kind::ScaleUp));
-        u32::from(wants_up && !self.can_change())
     }
 }

@@ -26,7 +26,7 @@ pub struct Picture {
 impl Standing for Picture {
     async fn still_stands(&self, operation: &Operation) -> Result<(), String> {
         match operation.kind {
-            Kind::ScaleDown => may_lose(self.seen().await.as_ref(), operation),
+            Kind::ScaleDown | Kind::Drain => may_lose(self.seen().await.as_ref(), operation),
             Kind::Replace => is_dead(self.seen().await.as_ref(), operation),
             Kind::ScaleUp | Kind::Rebalance | Kind::Adopt | Kind::Reap => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! Stories of the controller over a fake world, in paused time: what it remembers, what it refuses, when it looks.
 
 mod alerts;
+mod hands;
 mod orders;
 mod windows;
 

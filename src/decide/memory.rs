@@ -14,7 +14,8 @@ use super::projection;
 use super::roster::Roster;
 use super::streak::Streak;
 use crate::model::{
-    Alert, Cooldowns, Kind, Mode, NodeId, Operation, OperationState, Signal, StepAction, StepState, Timestamp, Trigger,
+    Alert, Cooldowns, Kind, Mode, NodeId, Operation, OperationId, OperationState, Signal, StepAction, StepState,
+    Timestamp, Trigger,
 };
 
 /// How far back the fit of storage looks.
@@ -41,6 +42,8 @@ pub struct Memory {
     /// When the last automatic replacement was decided.
     pub(super) last_replacement: Option<Timestamp>,
     replaced: BTreeSet<NodeId>,
+    /// Nodes that a person had emptied, with the operation that did it, until that is taken back or they are gone.
+    drained: BTreeMap<NodeId, OperationId>,
     /// What ended operations of the last day have changed, oldest first; for the budget.
     pub(super) spent: VecDeque<Spent>,
     /// Alerts for which an operation was begun, by entry and fingerprint.
@@ -128,6 +131,8 @@ pub struct WouldBe {
 pub(super) struct Recent {
     /// Checks since the start.
     pub checks: u32,
+    /// Nodes that the last check asks people for.
+    pub asked: u32,
     last_check: Option<Timestamp>,
     /// By condition.
     pub streaks: BTreeMap<String, Streak>,
@@ -184,6 +189,13 @@ impl Memory {
                 self.replaced.retain(|node| !operation.nodes.contains(node));
             }
         }
+        // However else it ended, the cordon was lifted.
+        for node in operation.nodes.iter().filter(|_| kind == Kind::Drain) {
+            match state {
+                Succeeded => drop(self.drained.insert(node.clone(), operation.id.clone())),
+                _ => drop(self.drained.remove(node)),
+            }
+        }
         self.spent.push_back(Spent::by(operation, now));
         while self.spent.front().is_some_and(|spent| now.since(spent.at) > SPENT_SPAN) {
             self.spent.pop_front();
@@ -209,6 +221,26 @@ impl Memory {
     /// Dead nodes that were replaced: they count nowhere and are never replaced again, until reaped.
     pub fn replaced(&self) -> &BTreeSet<NodeId> {
         &self.replaced
+    }
+
+    /// Nodes that a person had emptied, with the operation that did it: nothing is placed on them.
+    pub fn drained(&self) -> &BTreeMap<NodeId, OperationId> {
+        &self.drained
+    }
+
+    /// The drain is taken back; gives the operation that did it.
+    pub fn opened(&mut self, node: &NodeId) -> Option<OperationId> {
+        self.drained.remove(node)
+    }
+
+    /// Drained nodes that are no members any more are nobody's concern.
+    pub fn forget_gone(&mut self, members: &BTreeSet<NodeId>) {
+        self.drained.retain(|node, _| members.contains(node));
+    }
+
+    /// Nodes that people are asked to add, as of the last check: nothing but the missing provider holds a scale-up.
+    pub fn asked(&self) -> u32 {
+        self.recent.asked
     }
 
     /// An operation is begun for these alerts by the last decision.
@@ -247,7 +279,7 @@ impl Memory {
         match kind {
             Kind::ScaleUp => ends.scale_up,
             Kind::ScaleDown => ends.scale_down,
-            Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Reap => None,
+            Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Drain | Kind::Reap => None,
         }
     }
 
@@ -323,7 +355,7 @@ impl Memory {
         let (from, secs) = match kind {
             Kind::ScaleUp => (ends.scale_up?, policy.thresholds.scale_up_cooldown),
             Kind::ScaleDown | Kind::Rebalance => (ends.any?, policy.thresholds.scale_down_cooldown),
-            Kind::Replace | Kind::Adopt | Kind::Reap => return None,
+            Kind::Replace | Kind::Adopt | Kind::Drain | Kind::Reap => return None,
         };
         // Measured by the time passed, so that a clock set back stretches a cooldown but never multiplies it.
         let left = Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX).checked_sub(now.since(from))?;

@@ -59,11 +59,17 @@ pub struct Situation<'a> {
     pub lead_times: &'a [Duration],
     /// Every alert that is known, firing or not.
     pub alerts: &'a [Alert],
+    /// Nodes that others have added and that nobody has filled yet, by id; only where nodes come and go by other hands.
+    pub arrivals: &'a [NodeId],
 }
 
 impl<'a> Situation<'a> {
     fn open_operation(&self) -> Option<&'a Operation> {
         self.operation.filter(|o| !o.state.is_final())
+    }
+
+    fn is_member(&self, id: &NodeId) -> bool {
+        self.inventory().is_some_and(|seen| seen.member(id).is_some())
     }
 
     fn inventory(&self) -> Option<&'a Inventory> {
@@ -182,6 +188,8 @@ struct Draft {
     action: Action,
     trigger: Option<Trigger>,
     wanted: Option<Kind>,
+    /// How many nodes would be added, if it wants any.
+    nodes: u32,
     because: Vec<String>,
     guards: Vec<GuardHit>,
     would_change: String,
@@ -204,7 +212,14 @@ fn consider(look: &Look) -> Draft {
     }
     let mut notes = Vec::new();
     let mut blocked: Vec<(Wish, Verdict)> = Vec::new();
-    for vote in [triggers::availability::vote, triggers::scale_up, triggers::scale_down, triggers::hotspot::vote] {
+    let votes = [
+        triggers::availability::vote,
+        triggers::scale_up,
+        triggers::arrival::vote,
+        triggers::scale_down,
+        triggers::hotspot::vote,
+    ];
+    for vote in votes {
         let heard: Heard = vote(look);
         notes.extend(heard.notes);
         // A rebalance that is wanted instead of a growth is wanted once.
@@ -248,10 +263,11 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
         (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { node, target: roster.placeable.saturating_sub(1) },
         (Kind::Replace, _, Some(node)) => Action::Replace { node },
         (Kind::Rebalance, ..) => Action::Rebalance {},
-        (Kind::Adopt, _, Some(node)) => Action::Adopt { node },
+        (Kind::Adopt, _, Some(node)) => Action::Adopt { joined: look.now.is_member(&node), node },
+        (Kind::Drain, _, Some(node)) => Action::Drain { node },
         (Kind::Reap, _, Some(node)) => Action::Reap { node },
         // `placement` or `victim_fixed` holds whenever there is no node; were it not so, nothing is the safe thing to do.
-        (Kind::ScaleDown, None, _) | (Kind::Replace | Kind::Adopt | Kind::Reap, _, None) => {
+        (Kind::ScaleDown, None, _) | (Kind::Replace | Kind::Adopt | Kind::Drain | Kind::Reap, _, None) => {
             return hold(look, vec![(wish, verdict)], vec![]);
         }
     };
@@ -261,6 +277,7 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
     Draft {
         trigger: Some(wish.trigger),
         wanted: Some(wish.kind),
+        nodes: wish.nodes,
         because: wish.because.into_iter().chain(wish.victim.ranking).chain(overridden).collect(),
         guards: Vec::new(),
         would_change: format!("nothing until this {} has ended; then every streak starts over", wish.kind.as_str()),
@@ -276,7 +293,7 @@ fn takes(look: &Look, wish: &Wish) -> Duration {
         Kind::Rebalance => {
             Duration::try_from_secs_f64(look.now.outlook.rebalance.seconds.unwrap_or(0.0)).unwrap_or_default()
         }
-        Kind::Adopt | Kind::Reap => Duration::ZERO,
+        Kind::Adopt | Kind::Drain | Kind::Reap => Duration::ZERO,
     }
 }
 
@@ -303,6 +320,7 @@ fn hold(look: &Look, mut blocked: Vec<(Wish, Verdict)>, notes: Vec<String>) -> D
         action: Action::Hold,
         trigger: Some(wish.trigger),
         wanted: Some(wish.kind),
+        nodes: wish.nodes,
         takes: takes(look, &wish),
         because,
         would_change: ways_out(&wish, &verdict.blocking),
@@ -331,6 +349,7 @@ fn quiet(look: &Look, mut notes: Vec<String>) -> Draft {
         action: Action::Hold,
         trigger: None,
         wanted: None,
+        nodes: 0,
         because: notes,
         guards: Vec::new(),
         would_change: format!("scale_up: {}; scale_down: {}", nearest_up(look), needed_down(look)),
@@ -356,6 +375,13 @@ fn needed_down(look: &Look) -> String {
     format!("{} of {} low conditions for {needed} checks ({active} now)", checks.low_required, low.len())
 }
 
+/// How many nodes people are asked to add: nothing holds a scale-up but that vecscale has no provider, or only watches.
+fn asked_for(now: &Situation, draft: &Draft) -> u32 {
+    let passes = |hit: &GuardHit| matches!(hit.name, Guard::NoProvider | Guard::Observe);
+    let asks = draft.wanted == Some(Kind::ScaleUp) && draft.guards.iter().all(passes);
+    if asks && !now.provider.can_change { draft.nodes } else { 0 }
+}
+
 /// Writes into the memory what follows from the decision itself.
 fn remember(policy: &Policy, memory: &mut Memory, now: &Situation, draft: &Draft) {
     memory.last_decision += 1;
@@ -363,6 +389,9 @@ fn remember(policy: &Policy, memory: &mut Memory, now: &Situation, draft: &Draft
     if let Some(kind) = draft.action.kind().filter(|_| now.request.is_none()) {
         let asked = triggers::alert::asking(policy, memory, now.alerts, kind);
         memory.answer(asked.into_iter().map(|(_, alert)| alert));
+    }
+    if now.request.is_none() {
+        memory.recent.asked = asked_for(now, draft);
     }
     if matches!(draft.action, Action::Replace { .. }) && now.request.is_none() {
         memory.last_replacement = Some(at);

@@ -18,6 +18,7 @@ pub struct Roster<'a> {
     /// For `max_nodes`: placeable and leaving nodes (a cancelled drain brings its node back), and machines that
     /// the provider runs and nobody explains.
     pub existing: u32,
+    /// What the provider can take away; `None` where it has not answered, or there is none.
     machines: Option<BTreeSet<&'a NodeId>>,
 }
 
@@ -45,11 +46,11 @@ impl<'a> Roster<'a> {
             placeable: count(|s| s != NodeState::Draining) + arriving,
             existing: nodes.len() as u32 + arriving + unexplained,
             nodes,
-            machines,
+            machines: machines.filter(|_| situation.provider.can_change),
         }
     }
 
-    /// Whether the provider lists it; `true` where the provider has not answered, which is a guard of its own.
+    /// Whether the provider lists it; `true` where it has not answered, or there is none: each is a guard of its own.
     pub fn provider_knows(&self, id: &NodeId) -> bool {
         self.machines.as_ref().is_none_or(|list| list.contains(id))
     }

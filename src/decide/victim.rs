@@ -40,7 +40,8 @@ pub fn choose(now: &Situation, roster: &Roster, named: Option<&NodeId>) -> Choic
     let mut fit = Vec::new();
     for id in candidates {
         let drain = drains.get(id).copied();
-        match why_not(now, roster, id, drain) {
+        let why_not = why_not_by_itself(roster, id).filter(|_| named.is_none());
+        match why_not.or_else(|| why_not_at_all(now, roster, id)) {
             None => fit.push((id, drain)),
             Some(why) => unfit.push(format!("{id}: {why}")),
         }
@@ -87,7 +88,21 @@ fn in_order<'a>(now: &Situation<'a>, roster: &Roster<'a>, drains: &BTreeMap<&Nod
     order
 }
 
-fn why_not(now: &Situation, roster: &Roster, id: &NodeId, drain: Option<&Drain>) -> Option<String> {
+/// What stands in the way unless a person names the node.
+fn why_not_by_itself(roster: &Roster, id: &NodeId) -> Option<String> {
+    let is_cordoned = roster.nodes.get(id).is_some_and(|node| node.state == NodeState::Draining);
+    is_cordoned.then(|| "it is cordoned already, for somebody's reason".into())
+}
+
+fn why_not_at_all(now: &Situation, roster: &Roster, id: &NodeId) -> Option<String> {
+    let unlisted = "the provider does not list it, so it could not be taken away";
+    let why = || (!roster.provider_knows(id)).then(|| unlisted.to_string());
+    cannot_be_emptied(now, roster, id).or_else(why)
+}
+
+/// Why the shards of the node cannot all be moved away.
+pub fn cannot_be_emptied(now: &Situation, roster: &Roster, id: &NodeId) -> Option<String> {
+    let drain = now.outlook.scale_down.iter().find(|drain| drain.node == *id);
     let Some(node) = roster.nodes.get(id) else { return Some("no node of this pool has this name".into()) };
     match node.state {
         NodeState::Serving | NodeState::Draining => {}
@@ -95,9 +110,6 @@ fn why_not(now: &Situation, roster: &Roster, id: &NodeId, drain: Option<&Drain>)
     }
     if !node.healthy {
         return Some("it is unhealthy".into());
-    }
-    if !roster.provider_knows(id) {
-        return Some("the provider does not list it, so it could not be taken away".into());
     }
     match drain {
         Some(drain) => drain.impossible.clone(),

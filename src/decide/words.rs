@@ -70,7 +70,8 @@ pub fn explain(decision: &Decision) -> String {
         Action::ScaleDown { node, target } => format!("scale_down to {} by removing {node}", count(*target, "node")),
         Action::Replace { node } => format!("replace {node}"),
         Action::Rebalance {} => "rebalance".into(),
-        Action::Adopt { node } => format!("adopt {node}"),
+        Action::Adopt { node, .. } => format!("adopt {node}"),
+        Action::Drain { node } => format!("drain {node}"),
         Action::Reap { node } => format!("reap {node}"),
     };
     let trigger = decision.trigger.map_or(String::new(), |t| format!(", trigger {}", t.as_str()));

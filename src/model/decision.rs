@@ -38,15 +38,17 @@ pub enum Kind {
     ScaleDown,
     Replace,
     Rebalance,
-    /// A machine that others made becomes a member; on a person's word only.
+    /// What others made becomes a member, if it is none yet, and gets its share of the shards.
     Adopt,
+    /// A node is emptied and proven to be; it stays a member, cordoned. On a person's word only.
+    Drain,
     /// A lost or unexplained machine is destroyed, a ghost is forgotten; on a person's word only.
     Reap,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::ScaleUp, Kind::ScaleDown, Kind::Replace, Kind::Rebalance, Kind::Adopt, Kind::Reap];
+    pub const ALL: [Kind; 7] =
+        [Kind::ScaleUp, Kind::ScaleDown, Kind::Replace, Kind::Rebalance, Kind::Adopt, Kind::Drain, Kind::Reap];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Replace => "replace",
             Kind::Rebalance => "rebalance",
             Kind::Adopt => "adopt",
+            Kind::Drain => "drain",
             Kind::Reap => "reap",
         }
     }
@@ -78,12 +81,14 @@ pub enum Trigger {
     Alert,
     /// A scheduled window's floor, or its `desired_nodes`.
     Schedule,
+    /// A node that others have added, where nodes come and go by other hands.
+    Arrival,
     /// A person.
     Manual,
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 8] = [
+    pub const ALL: [Trigger; 9] = [
         Trigger::Threshold,
         Trigger::Availability,
         Trigger::Capacity,
@@ -91,6 +96,7 @@ impl Trigger {
         Trigger::Hotspot,
         Trigger::Alert,
         Trigger::Schedule,
+        Trigger::Arrival,
         Trigger::Manual,
     ];
 
@@ -103,6 +109,7 @@ impl Trigger {
             Trigger::Hotspot => "hotspot",
             Trigger::Alert => "alert",
             Trigger::Schedule => "schedule",
+            Trigger::Arrival => "arrival",
             Trigger::Manual => "manual",
         }
     }
@@ -254,6 +261,12 @@ pub enum Action {
     Rebalance {},
     Adopt {
         node: NodeId,
+        /// It is a member already, and only to be filled: taking it out again is not ours to do.
+        #[serde(default)]
+        joined: bool,
+    },
+    Drain {
+        node: NodeId,
     },
     Reap {
         node: NodeId,
@@ -269,6 +282,7 @@ impl Action {
             Action::Replace { .. } => Some(Kind::Replace),
             Action::Rebalance {} => Some(Kind::Rebalance),
             Action::Adopt { .. } => Some(Kind::Adopt),
+            Action::Drain { .. } => Some(Kind::Drain),
             Action::Reap { .. } => Some(Kind::Reap),
         }
     }
@@ -318,7 +332,7 @@ pub struct Request {
     pub kind: Kind,
     /// How many nodes to add; 1 for everything but a scale-up.
     pub nodes: u32,
-    /// The victim that a person names, or what is to be adopted or reaped.
+    /// The victim that a person names, or what is to be adopted, drained or reaped.
     pub node: Option<NodeId>,
     pub reason: Option<String>,
     /// Who asks: `api 127.0.0.1`, `cli` …

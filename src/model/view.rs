@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AlertStanding, Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, Outlook,
-    PoolName, ScalingThresholds, Timestamp, WindowView,
+    AlertStanding, Condition, Cooldowns, Decision, GuardHit, Kind, Mode, NodeId, Observation, Operation, OperationId,
+    Outlook, PoolName, ScalingThresholds, Timestamp, WindowView,
 };
 
 /// A pool as it stands after the last turn.
@@ -53,6 +53,8 @@ pub struct PoolView {
     /// Machines and members that nothing explains, by kind.
     pub unexplained: Vec<Unexplained>,
     pub maintenance: BTreeMap<NodeId, Timestamp>,
+    /// Nodes that a person had emptied, with the operation that did it: they stay cordoned until that is taken back.
+    pub drained: BTreeMap<NodeId, OperationId>,
     /// The configured entries for alerts, with what fires.
     pub alerts: Vec<AlertStanding>,
 }

@@ -76,14 +76,9 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         }
         Action::ScaleDown { node, .. } => {
             let node = node.clone();
-            let emptied = [
-                A::Cordon { node: node.clone() },
-                A::Drain { node: node.clone() },
-                A::Prove { node: node.clone() },
-                A::Leave { node: node.clone() },
-            ];
+            let leaves = emptied(&node).into_iter().chain([A::Leave { node: node.clone() }]);
             let mut actions = vec![A::Validate];
-            actions.extend(emptied.into_iter().filter(|_| with.holds_data));
+            actions.extend(leaves.filter(|_| with.holds_data));
             actions.extend([A::Destroy { node: node.clone() }, A::Settle]);
             (vec![node], actions)
         }
@@ -99,8 +94,10 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
             (names, actions)
         }
         Action::Rebalance {} => (Vec::new(), vec![A::Validate, A::Rebalance, A::Settle]),
-        Action::Adopt { node } => {
-            let mut actions = vec![A::Validate, A::Join { node: node.clone() }];
+        Action::Drain { node } => (vec![node.clone()], [A::Validate].into_iter().chain(emptied(node)).collect()),
+        Action::Adopt { node, joined } => {
+            let mut actions = vec![A::Validate];
+            actions.extend((!joined).then(|| A::Join { node: node.clone() }));
             actions.extend(with.holds_data.then_some(A::Rebalance));
             actions.push(A::Settle);
             (vec![node.clone()], actions)
@@ -126,6 +123,15 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         add_step(&mut operation, action, &with.deadlines, None);
     }
     Some(operation)
+}
+
+/// What makes a node empty, and says so.
+fn emptied(node: &NodeId) -> [StepAction; 3] {
+    [
+        StepAction::Cordon { node: node.clone() },
+        StepAction::Drain { node: node.clone() },
+        StepAction::Prove { node: node.clone() },
+    ]
 }
 
 /// Adds a step, at the end or right after position `after`; gives its position. Keys never change: the next number
@@ -173,7 +179,7 @@ pub fn undo(operation: &Operation, holds_data: bool) -> Vec<StepAction> {
             Kind::Adopt if holds_data && was_begun(operation, &StepAction::Join { node: node.clone() }) => {
                 undo.push(StepAction::Unjoin { node });
             }
-            Kind::ScaleDown if begun(&StepAction::Cordon { node: node.clone() }) => {
+            Kind::ScaleDown | Kind::Drain if begun(&StepAction::Cordon { node: node.clone() }) => {
                 undo.push(StepAction::Uncordon { node });
             }
             _ => {}
@@ -194,7 +200,9 @@ pub fn can_undo(operation: &Operation) -> bool {
     !operation.steps.iter().any(|step| match &step.action {
         StepAction::Leave { .. } | StepAction::Forget { .. } => begun(step),
         StepAction::Destroy { .. } => matches!(operation.kind, Kind::ScaleDown | Kind::Reap) && begun(step),
-        StepAction::Move(_) | StepAction::Replicate(_) => operation.kind != Kind::ScaleDown && begun(step),
+        StepAction::Move(_) | StepAction::Replicate(_) => {
+            !matches!(operation.kind, Kind::ScaleDown | Kind::Drain) && begun(step)
+        }
         _ => false,
     })
 }
@@ -211,7 +219,7 @@ pub fn can_cancel(operation: &Operation) -> Result<(), &'static str> {
             matches!(step.action, StepAction::Forget { .. })
                 && !matches!(step.state, StepState::Waiting | StepState::Skipped | StepState::Failed)
         }),
-        Kind::ScaleUp | Kind::Rebalance | Kind::Adopt => false,
+        Kind::ScaleUp | Kind::Rebalance | Kind::Adopt | Kind::Drain => false,
     };
     if operation.state.is_final() {
         Err("it has ended")
@@ -332,7 +340,9 @@ mod tests {
             (Action::Rebalance {}, true, "validate rebalance settle"),
             (Action::Replace { node: node("p-2") }, true, "validate create join restore forget settle"),
             (Action::Replace { node: node("p-2") }, false, "validate create join settle"),
-            (Action::Adopt { node: node("p-9") }, true, "validate join rebalance settle"),
+            (Action::Adopt { node: node("p-9"), joined: false }, true, "validate join rebalance settle"),
+            (Action::Adopt { node: node("p-9"), joined: true }, true, "validate rebalance settle"),
+            (Action::Drain { node: node("p-1") }, true, "validate cordon drain prove"),
             (Action::Reap { node: node("p-2") }, true, "validate forget destroy"),
             (Action::Reap { node: node("p-2") }, false, "validate destroy"),
         ];
@@ -364,7 +374,7 @@ mod tests {
         up.steps[1].state = StepState::Failed;
         assert_eq!(undo(&up, true), [], "a creation that had no effect leaves nothing to destroy");
         let deadlines = Deadlines::of(Duration::from_secs(60), Duration::from_secs(30));
-        let place = add_step(&mut up, StepAction::Move(relocation), &deadlines, Some(3));
+        let place = add_step(&mut up, StepAction::Move(relocation.clone()), &deadlines, Some(3));
         assert_eq!((place, steps(&up)), (4, "validate create join rebalance move settle".to_string()));
         assert_eq!(up.steps[place].key, "op/5", "keys never change");
         for (state, undoable) in [
@@ -376,6 +386,14 @@ mod tests {
             up.steps[place].state = state;
             assert_eq!(can_undo(&up), undoable, "{state:?}");
         }
+
+        let mut drain = planned(Action::Drain { node: node("p-1") }, true).expect("an operation");
+        assert_eq!((undo(&drain, true), can_undo(&drain)), (vec![], true));
+        drain.steps[1].state = StepState::Done;
+        let place = add_step(&mut drain, StepAction::Move(relocation), &deadlines, Some(2));
+        drain.steps[place].state = StepState::Done;
+        let lifted = vec![StepAction::Uncordon { node: node("p-1") }];
+        assert_eq!((undo(&drain, true), can_undo(&drain), can_cancel(&drain)), (lifted, true, Ok(())));
 
         let mut down = planned(Action::ScaleDown { node: node("p-1"), target: 2 }, true).expect("an operation");
         for i in 0..4 {

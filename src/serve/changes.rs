@@ -133,6 +133,15 @@ impl Server {
         Ok(self.status_of(pool))
     }
 
+    /// Takes the drain of the node back.
+    pub(super) async fn open_again(&self, call: &Call) -> Result<Answer, Problem> {
+        let pool = self.pool(call)?;
+        self.no_body(call)?;
+        let node = NodeId::new(&call.id).map_err(|why| Problem::not_found(why.to_string()))?;
+        pool.ask(Command::OpenAgain { node, who: call.who() }).await?;
+        Ok(self.status_of(pool))
+    }
+
     /// As Prometheus has it: 403 unless switched on, 500 with the text when the new configuration is refused.
     pub(super) async fn reload(&self, call: &Call) -> Result<Answer, Problem> {
         Query::read(call.head.uri.query(), &[])?;

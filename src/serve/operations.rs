@@ -43,7 +43,7 @@ impl Server {
         self.begin(pool, request).await
     }
 
-    /// Adopts or reaps the node of the path.
+    /// Adopts, drains or reaps the node of the path.
     pub(super) async fn operate_on(&self, call: &Call, kind: Kind) -> Result<Answer, Problem> {
         let pool = self.pool(call)?;
         let mut fields = Fields::read(&call.head.headers, &call.body)?;

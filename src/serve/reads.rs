@@ -46,6 +46,8 @@ impl Server {
             Endpoint::Rebalance => self.operate(&call, Kind::Rebalance).await,
             Endpoint::Maintain => self.maintain(&call).await,
             Endpoint::EndMaintenance => self.end_maintenance(&call).await,
+            Endpoint::Drain => self.operate_on(&call, Kind::Drain).await,
+            Endpoint::OpenAgain => self.open_again(&call).await,
             Endpoint::History => self.history(&call).await,
             Endpoint::Observations => self.observations(&call).await,
             Endpoint::Analytics => self.analytics(&call).await,

@@ -85,6 +85,7 @@ fn node(node: &NodeSeen, view: &PoolView) -> Value {
         "healthy": node.healthy,
         "unhealthy_since": node.unhealthy_since,
         "maintenance_until": view.maintenance.get(&node.id),
+        "drained_by": view.drained.get(&node.id),
         "shards": node.shards,
         "bytes": node.bytes,
         "load": node.load,

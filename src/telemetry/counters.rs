@@ -8,7 +8,7 @@ use crate::model::{Guard, Kind, Mode, OperationState, Rejection, Trigger};
 /// The label value of a decision that nothing triggered.
 pub const NO_TRIGGER: &str = "none";
 /// The decisions as labels.
-const DECISIONS: [&str; 5] = ["hold", "scale_up", "scale_down", "replace", "rebalance"];
+const DECISIONS: [&str; 6] = ["hold", "scale_up", "scale_down", "replace", "rebalance", "adopt"];
 /// An alert's own status in a notification.
 pub const ALERT_STATUSES: [&str; 2] = ["firing", "resolved"];
 /// How a scrape came out, as labels.

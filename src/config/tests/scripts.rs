@@ -62,6 +62,9 @@ fn a_datastore_of_scripts_needs_all_of_them() {
     assert_eq!((settings.timeout, settings.env.get("A").map(String::as_str)), (Duration::from_secs(10), Some("1")));
     assert_eq!(settings.start_move, [program.as_str(), "move"]);
     assert_eq!(settings.forget, [program.as_str(), "forget"]);
+    // It tells its members by itself: nothing else needs to.
+    let alone = pool(&keys(None, "").replace(&of_provider, "provider: {type: none}"));
+    assert!(!alone.lists_nodes() && pool(&keys(None, "")).lists_nodes());
     for name in names {
         let (what, _) = only_problem(&keys(Some(name), ""));
         assert_eq!(what, format!("pools[0].datastore.{name}: is missing"));

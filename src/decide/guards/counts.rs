@@ -2,10 +2,19 @@
 
 use super::{Case, Held};
 use crate::decide::{projection, words};
-use crate::model::Kind;
+use crate::model::{Kind, NodeState};
 use crate::units;
 
+/// It holds nothing, or is on its way there: one fewer is what there is already.
+fn is_out_already(case: &Case) -> bool {
+    let node = case.wish.subject.as_ref().and_then(|id| case.look.roster.nodes.get(id));
+    case.wish.kind == Kind::Drain && node.is_some_and(|node| node.state == NodeState::Draining)
+}
+
 pub fn min_nodes(case: &Case) -> Option<Held> {
+    if is_out_already(case) {
+        return None;
+    }
     let (nodes, least) = (case.look.roster.placeable, case.look.policy.thresholds.min_nodes);
     if nodes > least { None } else { Held::because(format!("{}, min_nodes is {least}", units::count(nodes, "node"))) }
 }
@@ -23,7 +32,7 @@ pub fn max_nodes(case: &Case) -> Option<Held> {
     Held::because(format!("{nodes} and {added} more make {would_be}, max_nodes is {most}"))
 }
 
-/// For a scale-down: with one node fewer every projected signal stays below nine tenths of its high line. For a
+/// For a scale-down and a drain: with one node fewer every projected signal stays below nine tenths of its high line. For a
 /// rebalance: the plan moves something.
 pub fn projection(case: &Case) -> Option<Held> {
     let look = case.look;
@@ -34,6 +43,9 @@ pub fn projection(case: &Case) -> Option<Held> {
         } else {
             None
         };
+    }
+    if is_out_already(case) {
+        return None;
     }
     let high = projection::too_high_with_one_fewer(look.policy, look.memory, look.now.seen, look.roster);
     if high.is_empty() {

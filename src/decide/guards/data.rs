@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Held, places};
-use crate::decide::{Store, size, words};
+use crate::decide::{Store, size, victim, words};
 use crate::model::{Inventory, Kind, Member, NodeId, Replica, ReplicaState, ShardId};
 use crate::units;
 
@@ -49,6 +49,7 @@ pub fn placement(case: &Case) -> Option<Held> {
             None => unproven(case, store),
         },
         (store, Kind::Rebalance) => unproven(case, store),
+        (store, Kind::Drain) => not_to_be_drained(case, store),
         (store, Kind::Replace) => irreplaceable(case, store),
         (store, Kind::Adopt) => not_to_be_adopted(case, store),
         (store, Kind::Reap) => not_to_be_reaped(case, store),
@@ -81,7 +82,17 @@ fn unproven(case: &Case, store: Store) -> Option<Held> {
     Held::because(places::illegal(inventory, &plan.moves, case.wish.victim.node.as_ref())?)
 }
 
-/// Only a machine that the provider runs and the cluster does not have is adopted.
+/// Only a well node whose shards have places elsewhere is emptied.
+fn not_to_be_drained(case: &Case, store: Store) -> Option<Held> {
+    let Some(node) = &case.wish.subject else { return Held::because("which node is to be drained was not said") };
+    if matches!(store, Store::None) {
+        return Held::because("the nodes hold no data: there is nothing to drain");
+    }
+    let why = victim::cannot_be_emptied(case.look.now, case.look.roster, node)?;
+    Held::because(format!("{node} cannot be emptied: {why}"))
+}
+
+/// Only what the cluster does not have is adopted, and a member that others have just added.
 fn not_to_be_adopted(case: &Case, store: Store) -> Option<Held> {
     let Some(node) = &case.wish.subject else { return Held::because("which node is to be adopted was not said") };
     if matches!(store, Store::None) {
@@ -90,8 +101,9 @@ fn not_to_be_adopted(case: &Case, store: Store) -> Option<Held> {
     if case.look.memory.replaced().contains(node) {
         return Held::because(format!("{node} was replaced; what it holds is out of date, so it can only be reaped"));
     }
-    if case.look.now.inventory().is_some_and(|seen| seen.member(node).is_some()) {
-        return Held::because(format!("{node} is a member already"));
+    if case.look.now.is_member(node) {
+        let has_come = case.look.now.arrivals.contains(node);
+        return if has_come { None } else { Held::because(format!("{node} is a member already")) };
     }
     let Some(machines) = case.look.now.provider.machines else {
         return Held::because("the provider did not answer: whether it runs the node is unknown");

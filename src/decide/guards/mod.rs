@@ -9,7 +9,7 @@ mod pace;
 mod places;
 
 use Cell::{Blocks, NotUp, Passes, UpWithReason};
-use Kind::{Reap, Rebalance, Replace, ScaleDown, ScaleUp};
+use Kind::{Adopt, Drain, Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
 pub use evidence::missing;
 pub use pace::{cancellable, cancellable_for};
@@ -68,10 +68,14 @@ pub struct Row {
 
 const ALL: &[Kind] = &Kind::ALL;
 const DOWN: &[Kind] = &[ScaleDown];
-const SHRINK_OR_SPREAD: &[Kind] = &[ScaleDown, Rebalance];
+/// Fewer nodes that hold data, whether or not one leaves.
+const FEWER: &[Kind] = &[ScaleDown, Drain];
+const SHRINK_OR_SPREAD: &[Kind] = &[ScaleDown, Drain, Rebalance];
 const MEMBERS: &[Kind] = &[ScaleUp, ScaleDown, Replace, Reap];
-/// What vecscale decides by itself, too: cleaning up after a fault is not held back by that fault.
-const CHANGES: &[Kind] = &[ScaleUp, ScaleDown, Replace, Rebalance];
+/// All that is no cleaning up after a fault, which is not held back by that fault.
+const CHANGES: &[Kind] = &[ScaleUp, ScaleDown, Replace, Rebalance, Adopt, Drain];
+/// What is begun by itself besides replacing the dead, and moves shards.
+const MOVES: &[Kind] = &[ScaleUp, ScaleDown, Rebalance, Adopt];
 
 macro_rules! row {
     ($guard:ident, $concerns:expr, $automatic:ident, $replace:ident, $manual:ident, $holds:path, $way_out:expr) => {
@@ -94,18 +98,18 @@ pub const TABLE: [Row; 26] = [
     row!(Observe,            ALL,     Blocks, Blocks, Passes, modes::observe, "start autoscaling in mode active"),
     row!(DirectionDisabled,  &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::direction_disabled, "enable the direction in the configuration, or ask for the change by hand"),
     row!(ManualHold,         &[ScaleUp, ScaleDown], Blocks, Passes, Passes, modes::manual_hold, "the hold after a manual operation ends by itself"),
-    row!(AlertHold,          &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::alert_hold, "the alert is resolved, or ask for the change by hand"),
+    row!(AlertHold,          MOVES,   Blocks, Passes, Passes, modes::alert_hold, "the alert is resolved, or ask for the change by hand"),
     row!(Cooldown,           &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::cooldown, "the cooldown ends by itself"),
-    row!(Budget,             &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
+    row!(Budget,             MOVES,   Blocks, Passes, Passes, pace::budget, "the budget of the last hour or day is free again"),
     row!(TrafficLost,        DOWN,    Blocks, Passes, Passes, evidence::traffic_lost, "traffic returns (or scale_down.when_idle: true for a pool that may shrink without)"),
-    row!(WindowFreeze,       &[ScaleUp, ScaleDown, Rebalance], Blocks, Passes, Passes, modes::window_freeze, "the window closes, or do it by hand"),
+    row!(WindowFreeze,       MOVES,   Blocks, Passes, Passes, modes::window_freeze, "the window closes, or do it by hand"),
     row!(Settling,           ALL,     Blocks, Passes, Passes, pace::settling, "the pool settles by itself"),
     row!(BreakerOpen,        CHANGES,   Blocks, Blocks, UpWithReason, pace::breaker_open, "find out why operations fail, then reset the breaker; half an hour after the last failure one attempt is let through"),
     row!(BackingOff,         CHANGES,   Blocks, Blocks, UpWithReason, pace::backing_off, "the pause after a failed operation ends by itself"),
     row!(PartitionSuspected, ALL,     Blocks, Blocks, UpWithReason, evidence::partition_suspected, "the nodes answer again; look at the network between vecscale and them"),
-    row!(MissingData,        DOWN,    NotUp,  Passes, NotUp,  evidence::missing_data, "every configured signal has a fresh reading"),
+    row!(MissingData,        FEWER,   NotUp,  Passes, NotUp,  evidence::missing_data, "every configured signal has a fresh reading"),
     row!(UnhealthyNodes,     SHRINK_OR_SPREAD, NotUp, Passes, NotUp, evidence::unhealthy_nodes, "every node is healthy"),
-    row!(MinNodes,           DOWN,    Blocks, Blocks, Blocks, counts::min_nodes, "lower min_nodes"),
+    row!(MinNodes,           FEWER,   Blocks, Blocks, Blocks, counts::min_nodes, "lower min_nodes"),
     row!(MaxNodes,           &[ScaleUp, Replace], Blocks, Blocks, Blocks, counts::max_nodes, "raise max_nodes"),
     row!(OperationRunning,   ALL,     Blocks, Blocks, Blocks, pace::operation_running, "the operation ends, or is cancelled"),
     row!(Quorum,             ALL,     Blocks, Blocks, Blocks, data::quorum, "every member of the datastore is healthy, and they can agree on changes"),
@@ -115,7 +119,7 @@ pub const TABLE: [Row; 26] = [
     row!(ForeignOperation,   ALL,     Blocks, Blocks, Blocks, data::foreign_operation, "whoever moves shards besides vecscale has finished"),
     row!(MixedVersions,      ALL,     Blocks, Blocks, Blocks, data::mixed_versions, "the upgrade is finished: all members of one version"),
     row!(VictimFixed,        DOWN,    Blocks, Blocks, Blocks, hands::victim_fixed, "name the node that the provider takes, or none"),
-    row!(NoProvider,         MEMBERS, Blocks, Blocks, Blocks, hands::no_provider, "do it by hand, or configure a provider that can"),
+    row!(NoProvider,         MEMBERS, Blocks, Blocks, Blocks, hands::no_provider, "do it by hand (what you add is adopted and filled, `vecscale drain NODE` empties a node), or configure a provider that can"),
 ];
 
 impl Row {

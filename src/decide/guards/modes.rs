@@ -31,7 +31,7 @@ pub fn manual_hold(case: &Case) -> Option<Held> {
     let opposite = match case.wish.kind {
         Kind::ScaleUp => Kind::ScaleDown,
         Kind::ScaleDown => Kind::ScaleUp,
-        Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Reap => return None,
+        Kind::Replace | Kind::Rebalance | Kind::Adopt | Kind::Drain | Kind::Reap => return None,
     };
     let now = case.look.now;
     if now.open_operation().is_some_and(|o| o.kind == opposite && o.trigger == Trigger::Manual) {

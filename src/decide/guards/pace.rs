@@ -26,7 +26,9 @@ pub fn cooldown(case: &Case) -> Option<Held> {
 pub fn budget(case: &Case) -> Option<Held> {
     let look = case.look;
     let limits = look.policy.budget;
-    let nodes = if case.wish.kind == Kind::Rebalance { 0 } else { u64::from(case.wish.nodes) };
+    // What is adopted has come by other hands.
+    let no_node = matches!(case.wish.kind, Kind::Rebalance | Kind::Adopt);
+    let nodes = if no_node { 0 } else { u64::from(case.wish.nodes) };
     let bytes = bytes_to_move(case);
     let hour = Duration::from_secs(3600);
     let limited = [
@@ -54,12 +56,13 @@ fn bytes_to_move(case: &Case) -> u64 {
     let outlook = case.look.now.outlook;
     match case.wish.kind {
         Kind::ScaleUp => outlook.scale_up.bytes.saturating_mul(u64::from(case.wish.nodes)),
-        Kind::Rebalance => outlook.rebalance.bytes,
+        // The share of a node that holds nothing yet is about what evens the whole pool out.
+        Kind::Rebalance | Kind::Adopt => outlook.rebalance.bytes,
         Kind::ScaleDown => {
             let drain = outlook.scale_down.iter().find(|drain| Some(&drain.node) == case.wish.victim.node.as_ref());
             drain.map_or(0, |drain| drain.forecast.bytes)
         }
-        Kind::Replace | Kind::Adopt | Kind::Reap => 0,
+        Kind::Replace | Kind::Drain | Kind::Reap => 0,
     }
 }
 
@@ -84,7 +87,15 @@ pub fn settling(case: &Case) -> Option<Held> {
     Held::because(format!("shards move or an index is built: {}", words::some_of(&names, 5)))
 }
 
+/// What a person adopts cleans up after a fault, and is not held back by it; what is adopted by itself is.
+fn cleans_up(case: &Case) -> bool {
+    case.wish.kind == Kind::Adopt && case.wish.request.is_some()
+}
+
 pub fn breaker_open(case: &Case) -> Option<Held> {
+    if cleans_up(case) {
+        return None;
+    }
     let (why, until) = case.look.memory.breaker.open_until(case.look.now.seen.at)?;
     Held::until(
         format!("{why}; one attempt is allowed again in {}", units::time(until.since(case.look.now.seen.at))),
@@ -93,6 +104,9 @@ pub fn breaker_open(case: &Case) -> Option<Held> {
 }
 
 pub fn backing_off(case: &Case) -> Option<Held> {
+    if cleans_up(case) {
+        return None;
+    }
     let (failures, until) = case.look.memory.breaker.backing_off_until(case.look.now.seen.at)?;
     Held::until(format!("{} after {}", left(case, until), units::count(failures, "failed operation")), until)
 }
@@ -128,7 +142,7 @@ pub fn cancellable(operation: &Operation) -> bool {
     let stoppable = match operation.kind {
         Kind::Rebalance => true,
         Kind::ScaleDown => !left_the_cluster(),
-        Kind::ScaleUp | Kind::Replace | Kind::Adopt | Kind::Reap => false,
+        Kind::ScaleUp | Kind::Replace | Kind::Adopt | Kind::Drain | Kind::Reap => false,
     };
     stoppable
         && operation.state == OperationState::Running

@@ -5,9 +5,9 @@ use crate::decide::guards::TABLE;
 
 /// A guard, what makes it hold, and what it does to: an automatic up, an automatic down, a replacement, and a person's
 /// up without and with a reason, down, and rebalance; last an automatic rebalance. `B` blocks, `-` passes.
-struct Line {
-    guard: Guard,
-    holds: fn(&mut World),
+pub struct Line {
+    pub guard: Guard,
+    pub holds: fn(&mut World),
     cells: [&'static str; 8],
 }
 
@@ -27,7 +27,7 @@ fn line(guard: Guard, cells: &'static str, holds: fn(&mut World)) -> Line {
     Line { guard, holds, cells: cells.try_into().expect("eight cells") }
 }
 
-fn lines() -> Vec<Line> {
+pub fn lines() -> Vec<Line> {
     use Guard::*;
     vec![
         //                       auto up, down, replace, man. up, +reason, down, rebalance, auto rebalance

@@ -3,6 +3,7 @@
 mod alerts;
 mod down;
 mod guards;
+mod hands;
 mod memory;
 mod observing;
 mod people;
@@ -43,6 +44,7 @@ pub struct World {
     pub outlook: Outlook,
     pub lead_times: Vec<Duration>,
     pub alerts: Vec<Alert>,
+    pub arrivals: Vec<NodeId>,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             },
             lead_times: Vec::new(),
             alerts: Vec::new(),
+            arrivals: Vec::new(),
         };
         world.policy.thresholds.min_nodes = n.min(3);
         for _ in 0..6 {
@@ -187,6 +190,7 @@ impl World {
             outlook: &self.outlook,
             lead_times: &self.lead_times,
             alerts: &self.alerts,
+            arrivals: &self.arrivals,
         }
     }
 

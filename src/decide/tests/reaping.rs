@@ -63,7 +63,7 @@ fn only_a_machine_without_a_member_is_adopted() {
         told(&mut world, Kind::Adopt, node, guards, says, name);
     }
     let mut world = with_orphan();
-    assert_eq!(asked(&mut world, Kind::Adopt, "n9").action, Action::Adopt { node: id("n9") });
+    assert_eq!(asked(&mut world, Kind::Adopt, "n9").action, Action::Adopt { node: id("n9"), joined: false });
     let unnamed = world.ask(&request(Kind::Adopt));
     assert!(unnamed.guards[0].detail.contains("was not said"), "{unnamed:?}");
 }

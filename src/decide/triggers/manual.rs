@@ -15,7 +15,7 @@ pub fn wish<'a>(look: &Look<'a>, request: &'a Request) -> Wish<'a> {
     match request.kind {
         Kind::ScaleUp => wish.nodes = request.nodes.max(1),
         Kind::ScaleDown => wish.victim = victim::choose(look.now, look.roster, request.node.as_ref()),
-        Kind::Replace | Kind::Adopt | Kind::Reap => wish.subject = request.node.clone(),
+        Kind::Replace | Kind::Adopt | Kind::Drain | Kind::Reap => wish.subject = request.node.clone(),
         Kind::Rebalance => {}
     }
     wish

@@ -1,6 +1,7 @@
 //! What wants a change: each trigger takes the situation and gives a wish, or notes on why it has none yet. Pure.
 
 pub mod alert;
+pub mod arrival;
 pub mod availability;
 pub mod bounds;
 pub mod capacity;
@@ -38,7 +39,7 @@ pub struct Wish<'a> {
     pub because: Vec<String>,
     /// Nodes to add; 1 for everything but a scale-up.
     pub nodes: u32,
-    /// The dead node of a replacement; what is to be adopted or reaped.
+    /// The dead node of a replacement; what is to be adopted, drained or reaped.
     pub subject: Option<NodeId>,
     /// The node that a scale-down would remove.
     pub victim: Choice,

@@ -463,11 +463,21 @@ impl Run {
                         found.baseline = Some(Baseline::of(seen, node));
                     }
                 }
+                Kind::Drain => {
+                    let Some(seen) = &seen else { return Ok(Err("the nodes hold no data".into())) };
+                    if let Err(why) = plan_drain(seen, node) {
+                        return Ok(Err(why.to_string()));
+                    }
+                    found.machine = machine.cloned();
+                    found.baseline = Some(Baseline::of(seen, node));
+                }
                 Kind::Adopt => {
-                    let Some(machine) = machine else {
+                    // A member needs no machine that the provider knows of: it is there.
+                    let is_member = seen.as_ref().is_some_and(|seen| seen.member(node).is_some());
+                    if machine.is_none() && !is_member {
                         return Ok(Err(format!("the provider does not list {node}")));
-                    };
-                    found.machine = Some(machine.clone());
+                    }
+                    found.machine = machine.cloned();
                 }
                 Kind::Reap => {
                     if seen.as_ref().and_then(|seen| seen.member(node)).is_some_and(|member| member.healthy) {

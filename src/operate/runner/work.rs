@@ -86,6 +86,14 @@ impl Run {
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
         let Some(i) = plan::next_step(&self.operation) else {
+            if let Some(why) = self.failed_before() {
+                self.operation.detail = why;
+                return self.take_back().await;
+            }
+            // Cancelled while the last step was under way.
+            if self.cancelled() && plan::can_undo(&self.operation) {
+                return self.take_back().await;
+            }
             return self.finish(OperationState::Succeeded, self.summary()).await;
         };
         if self.cancelled() && !self.is_copying(i) {
@@ -123,6 +131,13 @@ impl Run {
                 Ok(Outcome::Blocked("this version of vecscale does not know this step".into()))
             }
         }
+    }
+
+    /// The step that failed right before a controller ended, which had no time to act on that.
+    fn failed_before(&self) -> Option<String> {
+        let failed = |step: &&Step| step.state == StepState::Failed && step.action.copy().is_none();
+        let step = self.operation.steps.iter().find(failed)?;
+        Some(format!("{}: {}", step.action, step.error.as_deref().unwrap_or("failed")))
     }
 
     /// The operation cannot go on: undo it, or keep what there is.
@@ -412,6 +427,7 @@ impl Run {
             }
             Kind::Rebalance => format!("{moved} shards moved"),
             Kind::Adopt => format!("adopted {nodes}; {moved} shards moved"),
+            Kind::Drain => format!("{nodes} is empty and stays a member, cordoned; {moved} shards moved"),
             Kind::Reap => format!("reaped {nodes}"),
         }
     }

@@ -63,6 +63,8 @@ pub fn needed(endpoint: Endpoint) -> Option<Role> {
         | Endpoint::Rebalance
         | Endpoint::Maintain
         | Endpoint::EndMaintenance
+        | Endpoint::Drain
+        | Endpoint::OpenAgain
         | Endpoint::Cancel
         | Endpoint::Pause
         | Endpoint::Resume

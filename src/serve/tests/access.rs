@@ -60,6 +60,8 @@ const NEEDED: &[(&str, Option<Role>)] = &[
     ("POST /autoscaling/thresholds", Some(Role::Admin)),
     ("DELETE /autoscaling/thresholds", Some(Role::Admin)),
     ("POST /autoscaling/operations/x/resolve", Some(Role::Admin)),
+    ("POST /autoscaling/nodes/n1/drain", Some(Role::Operate)),
+    ("DELETE /autoscaling/nodes/n1/drain", Some(Role::Operate)),
     ("POST /autoscaling/nodes/n1/reap", Some(Role::Admin)),
     ("POST /-/reload", Some(Role::Admin)),
     // What is not in the table

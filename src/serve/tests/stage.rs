@@ -208,6 +208,10 @@ fn play(view: &mut PoolView, command: Command) -> Result<Reply, Refusal> {
             return Ok(Reply::Operation(Box::new(started)));
         }
         Command::Maintain { node, lasting, .. } => maintain(view, node, lasting)?,
+        Command::OpenAgain { node, .. } if node.as_str() != "n2" => {
+            return Err(refusal(RefusalKind::NotFound, "it was not drained"));
+        }
+        Command::OpenAgain { node, who } => view.headline = format!("{node} opened by {who}"),
         Command::Order { operation: id, .. } if id != operation("default").id => {
             return Err(refusal(RefusalKind::NotFound, "no such operation"));
         }

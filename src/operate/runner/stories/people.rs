@@ -10,7 +10,7 @@ fn orphan() -> Story {
 }
 
 fn adopt() -> Action {
-    Action::Adopt { node: node(5) }
+    Action::Adopt { node: node(5), joined: false }
 }
 
 fn reap(n: usize) -> Action {

@@ -1,0 +1,233 @@
+//! Where people do what vecscale does not: it asks for nodes, adopts those that come, and empties what a person names.
+
+use super::guards::lines;
+use super::*;
+use crate::decide::policy::StepSize;
+
+fn drain_of(node: &str) -> Request {
+    Request { node: Some(id(node)), ..request(Kind::Drain) }
+}
+
+/// Without a provider; n6 has come as a member.
+fn with_newcomer() -> World {
+    World { can_change: false, arrivals: vec![id("n6")], ..World::nodes(6) }
+}
+
+#[test]
+fn a_drain_by_hand_is_bound_as_any_shrinking_is_but_needs_no_provider() {
+    use Guard::*;
+    let blocking = [
+        BreakerOpen,
+        BackingOff,
+        PartitionSuspected,
+        MissingData,
+        UnhealthyNodes,
+        MinNodes,
+        OperationRunning,
+        Quorum,
+        Placement,
+        Projection,
+        DataMoving,
+        ForeignOperation,
+        MixedVersions,
+    ];
+    let asked = |world: &mut World| world.ask(&Request { reason: Some("I know".into()), ..drain_of("n1") });
+    assert_eq!(asked(&mut World::nodes(6)).action, Action::Drain { node: id("n1") });
+    for line in lines() {
+        let mut world = World::nodes(6);
+        (line.holds)(&mut world);
+        let decision = asked(&mut world);
+        let held = names(&decision.guards).contains(&line.guard.as_str());
+        assert_eq!(held, blocking.contains(&line.guard), "{}: {}", line.guard.as_str(), explain(&decision));
+        assert_eq!(held, decision.action == Action::Hold, "{}: {}", line.guard.as_str(), explain(&decision));
+    }
+}
+
+#[test]
+fn what_is_adopted_by_itself_is_bound_as_all_that_is_begun_by_itself() {
+    use Guard::*;
+    let blocking = [
+        Stopped,
+        AlertHold,
+        WindowFreeze,
+        Settling,
+        BreakerOpen,
+        BackingOff,
+        PartitionSuspected,
+        OperationRunning,
+        Quorum,
+        Placement,
+        ForeignOperation,
+        MixedVersions,
+    ];
+    for line in lines() {
+        let mut world = with_newcomer();
+        (line.holds)(&mut world);
+        let decision = world.check();
+        let held = names(&decision.guards).contains(&line.guard.as_str());
+        let told = decision.wanted == Some(Kind::Adopt) || decision.because.join("; ").contains("n6 has come");
+        assert!(told || decision.action == Action::Hold, "{}: {}", line.guard.as_str(), explain(&decision));
+        assert_eq!(held, blocking.contains(&line.guard), "{}: {}", line.guard.as_str(), explain(&decision));
+    }
+}
+
+#[test]
+fn who_has_come_is_adopted_once_it_is_well() {
+    type Case = (&'static str, fn(&mut World), Option<Action>, &'static str);
+    let adopted = |joined| Some(Action::Adopt { node: id("n6"), joined });
+    let cases: [Case; 7] = [
+        ("a member", |_| {}, adopted(true), "n6 has come by other hands"),
+        (
+            "a machine that answers",
+            |w| {
+                w.seen.nodes.pop();
+                w.inventory().members.pop();
+            },
+            adopted(false),
+            "n6 has come by other hands",
+        ),
+        ("a silent one", |w| w.node("n6").up = false, None, "it is filled once it is healthy"),
+        ("an ill one", |w| w.node("n6").healthy = false, None, "it is filled once it is healthy"),
+        ("a cordoned one", |w| w.node("n6").state = NodeState::Draining, None, "once it is open for shards"),
+        ("while observing", |w| w.mode = Mode::Observe, None, "would be adopted and filled in mode active"),
+        ("nobody", |w| w.arrivals.clear(), None, "every signal lies between its lines"),
+    ];
+    for (name, change, action, says) in cases {
+        let mut world = with_newcomer();
+        change(&mut world);
+        let decision = world.check();
+        assert_eq!(decision.action, action.unwrap_or(Action::Hold), "{name}: {}", explain(&decision));
+        assert!(decision.because.join("; ").contains(says), "{name}: {}", explain(&decision));
+        assert!(decision.action == Action::Hold || decision.trigger == Some(Trigger::Arrival), "{name}");
+    }
+    let two = World { arrivals: vec![id("n5"), id("n6")], ..with_newcomer() }.check();
+    assert_eq!(two.action, Action::Adopt { node: id("n5"), joined: true });
+}
+
+#[test]
+fn a_member_that_has_come_may_be_adopted_by_hand_and_no_other() {
+    let adopt = |node: &str| Request { node: Some(id(node)), ..request(Kind::Adopt) };
+    let mut world = World { mode: Mode::Observe, ..with_newcomer() };
+    assert_eq!(world.ask(&adopt("n6")).action, Action::Adopt { node: id("n6"), joined: true });
+    let decision = world.ask(&adopt("n1"));
+    assert!(decision.guards[0].detail.contains("n1 is a member already"), "{}", explain(&decision));
+    // Cleaning up after a fault is not held back by that fault.
+    world.memory.operation_blocked(world.seen.at);
+    assert_eq!(names(&world.ask(&adopt("n6")).guards), [] as [&str; 0]);
+}
+
+#[test]
+fn nodes_are_asked_for_where_only_the_provider_is_missing() {
+    let cases: [(&str, fn(&mut World), u32); 8] = [
+        ("one", |_| {}, 1),
+        ("with a provider", |w| w.can_change = true, 0),
+        ("while observing", |w| w.mode = Mode::Observe, 1),
+        ("stopped", |w| w.mode = Mode::Stopped, 0),
+        ("at the maximum", |w| w.policy.thresholds.max_nodes = 6, 0),
+        ("cooling down", |w| w.memory.ends.scale_up = Some(w.seen.at), 0),
+        ("calm", |w| w.fresh(Signal::Cpu, 0.5), 0),
+        (
+            "below the minimum by two",
+            |w| {
+                w.fresh(Signal::Cpu, 0.5);
+                (w.policy.thresholds.min_nodes, w.policy.scale_up.step) = (8, StepSize::Proportional);
+            },
+            2,
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut world = World::growing(6);
+        world.can_change = false;
+        change(&mut world);
+        let decision = world.check();
+        assert_eq!(world.memory.asked(), expected, "{name}: {}", explain(&decision));
+        world.ask(&Request { nodes: 3, ..request(Kind::ScaleUp) });
+        assert_eq!(world.memory.asked(), expected, "{name}: what a person asks for is not what vecscale asks for");
+    }
+    let mut world = World::shrinking(6);
+    world.can_change = false;
+    let decision = world.check();
+    assert_eq!((decision.wanted, world.memory.asked()), (Some(Kind::ScaleDown), 0));
+    assert_eq!(names(&decision.guards), ["no_provider"], "{}", explain(&decision));
+    assert!(decision.would_change.contains("vecscale drain NODE"), "{}", decision.would_change);
+}
+
+#[test]
+fn only_a_well_node_of_the_pool_whose_shards_have_a_place_is_drained() {
+    type Case = (&'static str, fn(&mut World), &'static str, &'static str);
+    let cases: [Case; 7] = [
+        ("no such node", |_| {}, "n9", "n9 cannot be emptied: no node of this pool has this name"),
+        ("an ill one", |w| w.node("n2").healthy = false, "n2", "n2 cannot be emptied: it is unhealthy"),
+        ("in maintenance", |w| w.node("n2").state = NodeState::Maintenance, "n2", "its state is maintenance"),
+        ("without data", |w| w.store = None, "n2", "the nodes hold no data: there is nothing to drain"),
+        ("a silent store", |w| w.store = Some(Err("refused".into())), "n2", "the datastore did not answer"),
+        ("no plan", |w| w.outlook.scale_down.clear(), "n2", "there is no plan yet"),
+        (
+            "no place",
+            |w| w.outlook.scale_down[1].impossible = Some("no room".into()),
+            "n2",
+            "n2 cannot be emptied: no room",
+        ),
+    ];
+    for (name, change, node, says) in cases {
+        let mut world = World::nodes(6);
+        change(&mut world);
+        let decision = world.ask(&drain_of(node));
+        let told = decision.guards.iter().find(|g| g.name == Guard::Placement).map(|g| g.detail.clone());
+        assert!(told.as_ref().is_some_and(|told| told.contains(says)), "{name}: {}", explain(&decision));
+    }
+    let unnamed = World::nodes(6).ask(&request(Kind::Drain));
+    assert!(unnamed.guards[0].detail.contains("was not said"), "{}", explain(&unnamed));
+}
+
+#[test]
+fn what_a_person_has_drained_is_neither_chosen_nor_replaced_and_may_be_drained_again() {
+    let drained = |mut world: World| {
+        let done = operation(Kind::Drain, OperationState::Succeeded, Trigger::Manual);
+        world.memory.operation_ended(&Operation { nodes: vec![id("n1")], ..done }, world.seen.at);
+        world.memory.ends = Default::default();
+        world.node("n1").state = NodeState::Draining;
+        world.inventory().members[0].cordoned = true;
+        world
+    };
+    let mut world = drained(World::nodes(6));
+    world.low();
+    assert_eq!(world.checks(5).action, down("n2", 4), "the next in the planner's order");
+    let mut world = drained(World::nodes(6));
+    let named = Request { node: Some(id("n1")), ..request(Kind::ScaleDown) };
+    assert_eq!(world.ask(&named).action, down("n1", 4), "a person may name it");
+    world.policy.thresholds.min_nodes = 5;
+    assert_eq!(world.ask(&drain_of("n1")).action, Action::Drain { node: id("n1") }, "it counts no more");
+    assert_eq!(names(&world.ask(&drain_of("n2")).guards), ["min_nodes"]);
+    let mut world = World { only_victim: Some(id("n1")), ..drained(World::nodes(6)) };
+    world.low();
+    let held = world.checks(5);
+    assert!(held.guards[0].detail.contains("n1: it is cordoned already"), "{}", explain(&held));
+
+    let mut world = drained(World::nodes(6));
+    world.kill("n1");
+    world.wait(world.policy.replace.after);
+    assert_eq!(world.checks(3).wanted, None, "it is the person's to take away");
+    assert!(world.memory.opened(&id("n1")).is_some());
+    assert_eq!(world.check().wanted, Some(Kind::Replace), "and ours again when the drain is taken back");
+}
+
+#[test]
+fn how_a_drain_ends_is_remembered() {
+    use OperationState::{Cancelled, Failed, Succeeded};
+    let mut memory = Memory::default();
+    let mut ends = |state| {
+        let done = operation(Kind::Drain, state, Trigger::Manual);
+        memory.operation_ended(&Operation { nodes: vec![id("n1")], ..done }, START);
+        memory.drained().keys().map(|node| node.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(Cancelled), [] as [&str; 0]);
+    assert_eq!(ends(Succeeded), ["n1"]);
+    assert_eq!(ends(Failed), [] as [&str; 0], "its cordon was lifted");
+    assert_eq!(ends(Succeeded), ["n1"]);
+    memory.forget_gone(&[id("n1")].into());
+    let kept = serde_json::from_value::<Memory>(serde_json::json!(memory)).expect("it is read back").restarted();
+    assert_eq!(kept.drained().len(), 1, "over a restart");
+    memory.forget_gone(&[id("n2")].into());
+    assert!(memory.drained().is_empty());
+}
