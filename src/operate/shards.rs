@@ -237,7 +237,7 @@ pub fn outlook(
     });
     let filled = inventory.map(fill_of_one_more).unwrap_or_default();
     let evened = inventory.map(|inventory| plan_fill(inventory, &[], &Fixed::new())).unwrap_or_default();
-    Outlook { scale_up: forecast(&filled), scale_down, rebalance: forecast(&evened) }
+    Outlook { scale_up: forecast(&filled), scale_down, rebalance: forecast(&evened), ..Outlook::default() }
 }
 
 /// The moves onto a node that does not exist yet.

@@ -25,7 +25,7 @@ fn emptied() -> Inventory {
         members: (1..=3).map(member).collect(),
         wanted_replicas: BTreeMap::from([("docs".into(), 2)]),
         shards: vec![replica(0, 1), replica(0, 2), replica(1, 1), replica(1, 2)],
-        transfers: Vec::new(),
+        ..Inventory::default()
     }
 }
 
