@@ -12,6 +12,7 @@ mod laws;
 mod mortal;
 mod nature;
 mod play;
+pub mod qdrant;
 mod seeds;
 mod tally;
 #[cfg(test)]
