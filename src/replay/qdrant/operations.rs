@@ -156,9 +156,7 @@ impl Cluster {
 
     fn shard(&self, collection: &str, shard: u32) -> Result<&Shard, Refusal> {
         let of = self.collections.get(collection).ok_or_else(|| Refusal::no_collection(collection))?;
-        of.shards
-            .get(&shard)
-            .ok_or_else(|| Refusal::bad(format!("Shard {shard} of {collection} does not exist")))
+        of.shards.get(&shard).ok_or_else(|| Refusal::bad(format!("Shard {shard} of {collection} does not exist")))
     }
 
     fn transfer(&self, key: &Key) -> Result<&Transfer, Refusal> {
@@ -186,9 +184,8 @@ impl Cluster {
         }
         let ends = [order.from, order.to];
         let running = self.collections[&order.collection].transfers.iter().filter(|t| t.over.is_none());
-        let met = running.into_iter().find(|t| {
-            t.shard == order.shard && (ends.contains(&t.from) || ends.contains(&t.to))
-        });
+        let met =
+            running.into_iter().find(|t| t.shard == order.shard && (ends.contains(&t.from) || ends.contains(&t.to)));
         match met {
             None => Ok(()),
             Some(Transfer { from, to, .. }) => {
@@ -218,7 +215,8 @@ impl Cluster {
     /// The transfer is gone, its target stays as it is.
     fn cancel(&mut self, collection: &str, transfer: &Transfer) {
         let Some(of) = self.collections.get_mut(collection) else { return };
-        of.transfers.retain(|t| (t.shard, t.from, t.to, t.born) != (transfer.shard, transfer.from, transfer.to, transfer.born));
+        of.transfers
+            .retain(|t| (t.shard, t.from, t.to, t.born) != (transfer.shard, transfer.from, transfer.to, transfer.born));
     }
 
     /// Places the copies of a new collection on the peers with fewest of it, whoever is drained or dead.

@@ -20,8 +20,12 @@ impl Cluster {
         let Some(node) = self.nodes.get(name) else { return Reply::Refused };
         let mut result = json!({
             "id": "1811d1e3-695a-485e-b31d-78734024ed96",
-            "app": {"name": "qdrant", "version": node.version},
+            "app": {
+                "name": "qdrant", "version": node.version, "startup": self.at(node.started, SecondsFormat::Millis),
+            },
             "collections": {"number_of_collections": self.collections_of(node).len()},
+            "cluster": {"enabled": true, "resharding_enabled": false},
+            "requests": {"rest": {"responses": self.responses(node)}},
             "quota": {"config": self.quota, "exceeded": {"resident_memory": null, "disk_usage": null}},
         });
         if level >= 1 {
@@ -97,7 +101,7 @@ impl Cluster {
             cluster["peers"] = peers.into();
         }
         result["cluster"] = cluster;
-        result["requests"] = json!({"rest": {"responses": self.responses(node)}, "grpc": {"responses": {}}});
+        result["requests"]["grpc"] = json!({"responses": {}});
         let resident = RAM_KIB * 1024 / 100 * u64::from(node.load.memory_percent);
         result["memory"] = json!({
             "active_bytes": resident, "allocated_bytes": resident, "metadata_bytes": 5_946_848,
@@ -166,9 +170,8 @@ impl Cluster {
         page.single("collections_vector_total", "gauge", local);
         let vectors = |name: &String| (format!("collection=\"{name}\",vector=\"\""), local_points(node, name));
         page.family("collection_vectors", "gauge", known.keys().map(vectors));
-        let active = |shard: &super::collection::Shard| {
-            shard.copies.values().filter(|copy| copy.state == State::Active).count()
-        };
+        let active =
+            |shard: &super::collection::Shard| shard.copies.values().filter(|copy| copy.state == State::Active).count();
         let counts: Vec<usize> = known.values().flat_map(|c| c.shards.values()).map(active).collect();
         page.single("collection_active_replicas_min", "gauge", counts.iter().min().copied().unwrap_or(0));
         page.single("collection_active_replicas_max", "gauge", counts.iter().max().copied().unwrap_or(0));

@@ -85,9 +85,10 @@ impl Cluster {
     fn read(&self, name: &str) -> BTreeMap<u64, u64> {
         let mut points = BTreeMap::new();
         for (number, shard) in &self.collections[name].shards {
-            let serving = shard.copies.iter().find(|(peer, copy)| {
-                copy.state == State::Active && self.process_of(**peer) == Process::Up
-            });
+            let serving = shard
+                .copies
+                .iter()
+                .find(|(peer, copy)| copy.state == State::Active && self.process_of(**peer) == Process::Up);
             let store = serving.and_then(|(peer, _)| self.node_of(*peer)?.store.get(&(name.to_string(), *number)));
             points.extend(store.into_iter().flatten().map(|(id, hash)| (*id, *hash)));
         }
@@ -196,7 +197,10 @@ impl Cluster {
 
     /// One shard's part of a write. It is done when an active copy has it and each that has not is called dead.
     fn write_shard(
-        &mut self, name: &str, number: u32, points: &[(u64, Option<u64>)],
+        &mut self,
+        name: &str,
+        number: u32,
+        points: &[(u64, Option<u64>)],
     ) -> Result<Duration, (String, Duration)> {
         let shard = self.collections[name].shards[&number].clone();
         let (mut done, mut missed, mut hung) = (0, Vec::new(), false);

@@ -14,15 +14,14 @@ use super::transfer::{Method, Order};
 
 /// How long a caller waits for the peers who says nothing of it.
 const PATIENCE: Duration = millis(10_000);
-/// A started process listens after so long, and may be ready after this.
-const LISTENS: Duration = millis(300);
+/// A started process may be ready after so long.
 const READY: Duration = millis(2_400);
 
 impl Cluster {
     /// Whether there is a process at the node that takes connections.
     pub fn listens(&self, node: &str) -> bool {
         self.nodes.get(node).is_some_and(|node| {
-            let joining = matches!(node.standing, Standing::Joining) || self.now < node.started + LISTENS;
+            let joining = matches!(node.standing, Standing::Joining);
             node.process == Process::Hung || (node.process == Process::Up && !joining)
         })
     }
@@ -34,7 +33,14 @@ impl Cluster {
 
     /// What becomes of a request to a node at an instant; its effect, if it has one, has happened. The instants of
     /// successive calls never fall.
-    pub fn request(&mut self, now: Duration, node: &str, method: &str, path_and_query: &str, body: Option<&Value>) -> Reply {
+    pub fn request(
+        &mut self,
+        now: Duration,
+        node: &str,
+        method: &str,
+        path_and_query: &str,
+        body: Option<&Value>,
+    ) -> Reply {
         self.advance(now);
         if !self.listens(node) {
             return Reply::Refused;
@@ -55,7 +61,12 @@ impl Cluster {
     }
 
     fn route(
-        &mut self, node: &str, method: &str, parts: &[&str], query: &BTreeMap<&str, &str>, patience: Duration,
+        &mut self,
+        node: &str,
+        method: &str,
+        parts: &[&str],
+        query: &BTreeMap<&str, &str>,
+        patience: Duration,
         body: &Value,
     ) -> Reply {
         let level = query.get("details_level").and_then(|level| level.parse().ok()).unwrap_or(0);
@@ -89,7 +100,13 @@ impl Cluster {
     }
 
     fn of_collection(
-        &mut self, node: &str, method: &str, name: &str, rest: &[&str], patience: Duration, body: &Value,
+        &mut self,
+        node: &str,
+        method: &str,
+        name: &str,
+        rest: &[&str],
+        patience: Duration,
+        body: &Value,
     ) -> Reply {
         match (method, rest) {
             ("PUT", []) => {

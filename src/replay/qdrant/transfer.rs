@@ -341,11 +341,14 @@ impl Cluster {
                 for (&peer, copy) in &shard.copies {
                     let Some(node) = self.node_of(peer) else { continue };
                     let busy = collection.transfers.iter().any(|t| {
-                        t.over.is_none() && ((t.shard == number && (t.to == peer || t.from == peer)) || (t.by_itself && t.to == peer))
+                        t.over.is_none()
+                            && ((t.shard == number && (t.to == peer || t.from == peer))
+                                || (t.by_itself && t.to == peer))
                     });
-                    let source = shard.copies.iter().find(|(p, c)| {
-                        c.state == State::Active && **p != peer && self.process_of(**p) == Process::Up
-                    });
+                    let source = shard
+                        .copies
+                        .iter()
+                        .find(|(p, c)| c.state == State::Active && **p != peer && self.process_of(**p) == Process::Up);
                     let (State::Dead, Process::Up, false, Some((&from, _))) = (copy.state, node.process, busy, source)
                     else {
                         continue;
@@ -381,8 +384,7 @@ impl Cluster {
         let collection = &self.collections[name];
         let state = collection.shards[&shard].copies[&peer].state;
         let points = self.node_of(peer).map_or(0, |node| node.points(name, shard));
-        let Some(transfer) =
-            collection.transfers.iter().find(|t| t.over.is_none() && t.shard == shard && t.to == peer)
+        let Some(transfer) = collection.transfers.iter().find(|t| t.over.is_none() && t.shard == shard && t.to == peer)
         else {
             return (state, points);
         };
@@ -405,9 +407,9 @@ impl Cluster {
         let arrived = (total as f64 * share) as usize;
         let phase = if share < 1.0 { "transferring" } else { "finalizing" };
         match transfer.method {
-            Method::StreamRecords if seen_by == transfer.from => Some(format!(
-                "{phase} ({seconds:.2}s) | Transferring records ({arrived}/{total}), ETA: {left:.2}s"
-            )),
+            Method::StreamRecords if seen_by == transfer.from => {
+                Some(format!("{phase} ({seconds:.2}s) | Transferring records ({arrived}/{total}), ETA: {left:.2}s"))
+            }
             Method::StreamRecords => None,
             _ if seen_by == transfer.from => Some(format!("recovering ({seconds:.2}s)")),
             _ if seen_by == transfer.to => Some(format!("downloading ({seconds:.2}s)")),

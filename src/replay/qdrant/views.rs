@@ -174,9 +174,8 @@ impl Cluster {
                     "num_vectors_by_name": {"": points},
                 });
                 // While it is copied from, a copy has no status.
-                let copied = collection.transfers.iter().any(|t| {
-                    t.over.is_none() && t.shard == *number && t.from == *peer
-                });
+                let copied =
+                    collection.transfers.iter().any(|t| t.over.is_none() && t.shard == *number && t.from == *peer);
                 if copied && let Some(told) = told.as_object_mut() {
                     told.remove("status");
                 }
@@ -224,9 +223,11 @@ impl Cluster {
             }
         }
         let listed = |t: &&Transfer| t.over.is_none() || (t.from == node.peer && t.over > Some(self.now));
-        let transfers = collection.transfers.iter().filter(listed).map(|t| {
-            t.listed(if removed { None } else { self.comment(name, t, node.peer) })
-        });
+        let transfers = collection
+            .transfers
+            .iter()
+            .filter(listed)
+            .map(|t| t.listed(if removed { None } else { self.comment(name, t, node.peer) }));
         let mut result = json!({
             "peer_id": node.peer,
             "shard_count": collection.shards.len(),
@@ -253,9 +254,10 @@ impl Cluster {
         let mut points = 0;
         let mut indexes = false;
         for (number, shard) in &collection.shards {
-            let serving = shard.copies.iter().find(|(peer, copy)| {
-                copy.state == State::Active && self.process_of(**peer) == Process::Up
-            });
+            let serving = shard
+                .copies
+                .iter()
+                .find(|(peer, copy)| copy.state == State::Active && self.process_of(**peer) == Process::Up);
             let serving = serving.and_then(|(peer, _)| self.node_of(*peer));
             points += serving.map_or(0, |node| node.points(name, *number));
             indexes |= shard.copies.keys().any(|peer| self.is_indexing(*peer, name, *number));

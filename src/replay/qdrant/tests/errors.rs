@@ -121,7 +121,12 @@ fn of_peers_that_cannot_agree() {
         ("create_collection_no_quorum", "PUT", "/collections/tmp3".to_string(), body.clone()),
         ("create_collection_no_quorum_timeout2", "PUT", "/collections/tmp4?timeout=2".into(), body),
         ("remove_peer_no_quorum", "DELETE", format!("/cluster/peer/{peer}?force=true"), Value::Null),
-        ("remove_peer_no_quorum_timeout2", "DELETE", format!("/cluster/peer/{other}?force=true&timeout=2"), Value::Null),
+        (
+            "remove_peer_no_quorum_timeout2",
+            "DELETE",
+            format!("/cluster/peer/{other}?force=true&timeout=2"),
+            Value::Null,
+        ),
     ] {
         let before = stage.now;
         same(case, &mut stage, method, &path, body);

@@ -63,13 +63,18 @@ fn fact_3_searches_fail_when_the_only_copy_moves_and_not_when_it_is_copied_and_d
         let (from, to) = stage.ends("gamma", 0);
         stage.transfer(what, "gamma", 0, &from, &to);
         let mut failed = 0;
-        for _ in 0..400 {
+        for _ in 0..600 {
             failed += u32::from(!matches!(stage.count("n1", "gamma"), Some(Ok(500))));
         }
         if what == "replicate_shard" {
             stage.settle(10.0);
             let peer = stage.peer(&from);
-            stage.done("n1", "POST", "/collections/gamma/cluster", json!({"drop_replica": {"shard_id": 0, "peer_id": peer}}));
+            stage.done(
+                "n1",
+                "POST",
+                "/collections/gamma/cluster",
+                json!({"drop_replica": {"shard_id": 0, "peer_id": peer}}),
+            );
             for _ in 0..50 {
                 failed += u32::from(!matches!(stage.count("n1", "gamma"), Some(Ok(500))));
             }

@@ -104,6 +104,7 @@ fn writes_during_a_move_are_not_lost() {
         stage.wait(millis(100));
     }
     stage.settle(60.0);
+    stage.wait(millis(100));
     assert_eq!(stage.count("n1", "alpha"), Some(Ok(1400)));
 }
 

@@ -91,9 +91,9 @@ impl Stage {
 
     /// State of each copy of a shard, by name of its node, as the first answering node lists it.
     fn states(&mut self, collection: &str, shard: u64) -> std::collections::BTreeMap<String, String> {
-        let asked = ["n1", "n2", "n3"].into_iter().find(|name| {
-            matches!(self.cluster.request(self.now, name, "GET", "/", None), Reply::Answer(_))
-        });
+        let asked = ["n1", "n2", "n3"]
+            .into_iter()
+            .find(|name| matches!(self.cluster.request(self.now, name, "GET", "/", None), Reply::Answer(_)));
         let seen = self.get(asked.expect("a node that answers"), &format!("/collections/{collection}/cluster"));
         let here = seen["peer_id"].clone();
         let local = seen["local_shards"].as_array().into_iter().flatten().map(|s| (s, &here));
