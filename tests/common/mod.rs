@@ -6,7 +6,6 @@ pub mod database;
 pub mod double;
 pub mod machines;
 pub mod platform;
-pub mod qdrant;
 pub mod searches;
 pub mod servers;
 pub mod tools;

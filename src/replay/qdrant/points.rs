@@ -235,12 +235,7 @@ impl Cluster {
             let why = missed.first().map_or("no active replica".into(), |peer| self.unreachable(*peer));
             return Err((why, took));
         }
-        let now = self.now;
-        if let Some(shard) = self.collections.get_mut(name).and_then(|c| c.shards.get_mut(&number)) {
-            for peer in missed {
-                shard.set(peer, State::Dead, now);
-            }
-        }
+        missed.into_iter().for_each(|peer| self.call_dead(name, number, peer));
         self.raft.commit += 1;
         Ok(took)
     }

@@ -323,6 +323,19 @@ impl Cluster {
         }
     }
 
+    /// A copy has missed a write. What is copied from it, or to it, ends.
+    pub(super) fn call_dead(&mut self, name: &str, shard: u32, peer: u64) {
+        let now = self.now;
+        let Some(collection) = self.collections.get_mut(name) else { return };
+        if let Some(shard) = collection.shards.get_mut(&shard) {
+            shard.set(peer, State::Dead, now);
+        }
+        let touched = |t: &&Transfer| t.over.is_none() && t.shard == shard && (t.from == peer || t.to == peer);
+        for transfer in collection.transfers.iter().filter(touched).cloned().collect::<Vec<_>>() {
+            self.abort(name, &transfer);
+        }
+    }
+
     /// The copy is gone from the peer's disk.
     pub(super) fn erase(&mut self, name: &str, shard: u32, peer: u64) {
         if let Some(node) = self.node_of_mut(peer) {
@@ -340,16 +353,12 @@ impl Cluster {
             for (&number, shard) in &collection.shards {
                 for (&peer, copy) in &shard.copies {
                     let Some(node) = self.node_of(peer) else { continue };
-                    let busy = collection.transfers.iter().any(|t| {
-                        t.over.is_none()
-                            && ((t.shard == number && (t.to == peer || t.from == peer))
-                                || (t.by_itself && t.to == peer))
-                    });
-                    let source = shard
-                        .copies
-                        .iter()
-                        .find(|(p, c)| c.state == State::Active && **p != peer && self.process_of(**p) == Process::Up);
-                    let (State::Dead, Process::Up, false, Some((&from, _))) = (copy.state, node.process, busy, source)
+                    let running = || collection.transfers.iter().filter(|t| t.over.is_none());
+                    let moves = |end: u64| running().any(|t| t.shard == number && [t.from, t.to].contains(&end));
+                    let busy = moves(peer) || running().any(|t| t.by_itself && t.to == peer);
+                    let serves = |from: u64| shard.is_active(from) && self.process_of(from) == Process::Up;
+                    let source = shard.copies.keys().find(|from| serves(**from) && !moves(**from));
+                    let (State::Dead, Process::Up, false, Some(&from)) = (copy.state, node.process, busy, source)
                     else {
                         continue;
                     };

@@ -2,6 +2,7 @@ mod errors;
 mod facts;
 mod failures;
 mod membership;
+mod seeds;
 mod shapes;
 mod wire;
 
