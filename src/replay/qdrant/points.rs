@@ -262,6 +262,9 @@ fn failed(of: usize, whys: &[String]) -> Refusal {
 /// What the model keeps of a point as it is written: a hash of vector and payload.
 pub fn content(point: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (point["vector"].to_string(), point["payload"].to_string()).hash(&mut hasher);
+    // As Qdrant keeps them: what is lost on the way through text is less than that.
+    let numbers = point["vector"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+    numbers.map(|number| (number as f32).to_bits()).collect::<Vec<_>>().hash(&mut hasher);
+    point["payload"].to_string().hash(&mut hasher);
     hasher.finish()
 }

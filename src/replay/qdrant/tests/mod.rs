@@ -1,3 +1,4 @@
+mod driver;
 mod errors;
 mod facts;
 mod failures;
