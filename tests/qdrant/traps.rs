@@ -49,8 +49,8 @@ async fn a_hung_peer_holds_up_scaling_and_is_well_again() {
     world.settled(4).await;
     qdrant.hang("n3");
     guarded(&world, "/autoscaling/scale-down", of_node("n2"), "unhealthy_nodes").await;
-    let status = world.status().await;
-    assert_eq!(status["metrics"]["healthy_nodes"], 3, "{status:#}");
+    let unwell = async |w: &World| (w.status().await["metrics"]["healthy_nodes"] == 3).then_some(());
+    world.until("one of four is unwell", WAIT, unwell).await;
     assert!(qdrant.changes().iter().all(|asked| !asked.path.starts_with("/cluster/peer")), "{:?}", qdrant.changes());
     qdrant.revive("n3");
     world.settled(4).await;

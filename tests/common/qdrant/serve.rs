@@ -1,6 +1,5 @@
 //! The listener of one node: there while its process listens, gone with it.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,9 +102,3 @@ async fn answer(shared: &Shared, node: &str, request: Request<Incoming>) -> Resu
 #[derive(Debug, thiserror::Error)]
 #[error("closed without an answer")]
 struct Closed;
-
-impl From<Infallible> for Closed {
-    fn from(never: Infallible) -> Closed {
-        match never {}
-    }
-}
