@@ -1,5 +1,5 @@
-//! The real program over a double of a Qdrant cluster: it grows, shrinks, repairs and rebalances it under writes and searches,
-//! and every trap of Qdrant's is seen, explained, and made no worse.
+//! The real program over a double of a Qdrant cluster: it grows, shrinks, repairs and rebalances it under writes and
+//! searches, and every trap of Qdrant's is seen, explained, and made no worse.
 
 #[path = "../common/mod.rs"]
 mod common;

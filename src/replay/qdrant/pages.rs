@@ -1,5 +1,5 @@
-//! What each node tells of itself: telemetry, metrics, quotas. The numbers that nobody in vecscale reads are the recorded
-//! ones.
+//! What each node tells of itself: telemetry, metrics, quotas. The numbers that nobody in vecscale reads are the
+//! recorded ones.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

@@ -1,5 +1,5 @@
-//! Points: written into every copy that takes writes, read from any that serves. A copy whose node does not answer is called
-//! dead by the first write that it misses, and by nothing else.
+//! Points: written into every copy that takes writes, read from any that serves. A copy whose node does not answer is
+//! called dead by the first write that it misses, and by nothing else.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,5 +1,5 @@
-//! Clients of the double: one that writes all the time, one that searches all the time, and a reader that compares what is
-//! there with what was acknowledged.
+//! Clients of the double: one that writes all the time, one that searches all the time, and a reader that compares what
+//! is there with what was acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,7 +58,8 @@ impl Qdrant {
         self.with(|cluster, _| cluster.fill(name, 0, points));
     }
 
-    /// Writes and searches until it is told to end, through nodes that are members and answer, as a load balancer would.
+    /// Writes and searches until it is told to end, through nodes that are members and answer, as a load balancer
+    /// would.
     pub fn load(&self, collection: &str) -> Load {
         let books = Arc::new(Books::default());
         let writes = write(self.shared.clone(), books.clone(), collection.into());
@@ -95,7 +96,8 @@ impl Qdrant {
 }
 
 impl Load {
-    /// Ends it; what was acknowledged besides `before` is there, and nothing else but writes that were not acknowledged.
+    /// Ends it; what was acknowledged besides `before` is there, and nothing else but writes that were not
+    /// acknowledged.
     pub async fn all_is_there(self, qdrant: &Qdrant, node: &str, collection: &str, before: &BTreeMap<u64, u64>) {
         self.books.ends.store(true, Ordering::SeqCst);
         for task in self.tasks {

@@ -1,8 +1,9 @@
-//! A double of a Qdrant cluster on loopback, built from recorded answers of Qdrant 1.19.0: it is not Qdrant. What it says and
-//! does is `vecscale::replay::qdrant`; this gives each node a listener of its own, and an API for the `http` provider that
-//! makes and removes nodes.
+//! A double of a Qdrant cluster on loopback, built from recorded answers of Qdrant 1.19.0: it is not Qdrant. What it
+//! says and does is `vecscale::replay::qdrant`; this gives each node a listener of its own, and an API for the `http`
+//! provider that makes and removes nodes.
 //!
-//! A node that is killed has no listener and its connections are reset; one that is hung takes connections and never answers.
+//! A node that is killed has no listener and its connections are reset; one that is hung takes connections and never
+//! answers.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod load;

@@ -1,5 +1,5 @@
-//! The driver against the model, in paused time: each workflow, and faults by seeds. Nothing that was acknowledged is lost,
-//! and there is never a moment at which a shard has no active copy.
+//! The driver against the model, in paused time: each workflow, and faults by seeds. Nothing that was acknowledged is
+//! lost, and there is never a moment at which a shard has no active copy.
 
 use std::sync::Arc;
 use std::time::Duration;

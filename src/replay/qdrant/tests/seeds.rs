@@ -1,5 +1,5 @@
-//! Whatever is asked without force and whoever dies, nothing that was acknowledged is lost for good, and all that Qdrant does
-//! by itself comes to an end.
+//! Whatever is asked without force and whoever dies, nothing that was acknowledged is lost for good, and all that
+//! Qdrant does by itself comes to an end.
 
 use std::collections::BTreeSet;
 
