@@ -14,7 +14,7 @@ use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
-use super::{PoolConfig, alerts, schedules, scrape, signals};
+use super::{PoolConfig, alerts, placement, schedules, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
 const LATER: [&str; 3] = ["forecast", "rules", "group"];
@@ -54,6 +54,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     scale_down(&pool.section("scale_down"), &mut policy.scale_down);
     replace(&pool.section("replace"), &mut policy.replace);
     policy.budget = budget(&pool.section("budget"));
+    let placement = placement::read(&pool.section("placement"));
     let (rules, routes) = alerts::read(&pool);
     policy.alerts = rules;
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
@@ -76,6 +77,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         region,
         profile,
         policy,
+        placement,
         scrape: scraped,
         nodes,
         node_files,
