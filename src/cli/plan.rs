@@ -73,9 +73,10 @@ fn words(plan: &Plan) -> String {
         _ => format!("{}: nothing can be moved now\n", plan.kind),
     };
     if let Some(why) = &plan.stairs.why {
-        let useful = plan.stairs.useful.map_or("no number of nodes more helps".to_string(), |nodes| {
-            format!("{nodes} nodes more would help")
-        });
+        let useful = plan
+            .stairs
+            .useful
+            .map_or("no number of nodes more helps".to_string(), |nodes| format!("{nodes} nodes more would help"));
         said.push_str(&format!("  {}; {useful}\n", text::one_line(why)));
     }
     said.push_str(&balance(plan));

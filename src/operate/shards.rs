@@ -70,18 +70,12 @@ pub fn outlook(
 }
 
 /// Best first: those that can be emptied, fewest bytes to move, followers before the leader, least load.
-fn ranked(
-    mut drains: Vec<Drain>,
-    inventory: Option<&Inventory>,
-    loads: &BTreeMap<NodeId, Option<f64>>,
-) -> Vec<Drain> {
+fn ranked(mut drains: Vec<Drain>, inventory: Option<&Inventory>, loads: &BTreeMap<NodeId, Option<f64>>) -> Vec<Drain> {
     let members = inventory.iter().flat_map(|inventory| &inventory.members);
     let leaders: Vec<&NodeId> = members.filter(|member| member.leader).map(|member| &member.id).collect();
     let load = |node: &NodeId| loads.get(node).copied().flatten().unwrap_or(f64::INFINITY);
     drains.sort_by(|a, b| {
-        let rank = |drain: &Drain| {
-            (drain.impossible.is_some(), drain.forecast.bytes, leaders.contains(&&drain.node))
-        };
+        let rank = |drain: &Drain| (drain.impossible.is_some(), drain.forecast.bytes, leaders.contains(&&drain.node));
         rank(a).cmp(&rank(b)).then_with(|| load(&a.node).total_cmp(&load(&b.node))).then_with(|| a.node.cmp(&b.node))
     });
     drains

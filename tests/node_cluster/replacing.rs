@@ -8,8 +8,8 @@ use vecscale::model::*;
 use vecscale::node::client::Client;
 use vecscale::operate::drivers::vectornode::Vectornode;
 use vecscale::operate::drivers::*;
-use vecscale::operate::proof::{Baseline, ProofOfCopies, prove_copies};
 use vecscale::operate::placement::Placing;
+use vecscale::operate::proof::{Baseline, ProofOfCopies, prove_copies};
 use vecscale::operate::shards::plan_restore;
 
 use super::world::*;

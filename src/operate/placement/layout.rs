@@ -143,8 +143,7 @@ impl<'a> Layout<'a> {
 
 fn nodes<'a>(inventory: &'a Inventory, placing: &'a Placing) -> Vec<Node<'a>> {
     let facts = |id: &NodeId| placing.nodes.get(id);
-    let names: BTreeSet<&String> =
-        inventory.members.iter().filter_map(|m| facts(&m.id)?.zone.as_ref()).collect();
+    let names: BTreeSet<&String> = inventory.members.iter().filter_map(|m| facts(&m.id)?.zone.as_ref()).collect();
     let names: Vec<&String> = names.into_iter().collect();
     let node = |member: &'a Member| {
         let facts = facts(&member.id);

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use crate::model::{Balance, Change, Inventory, Member, Move, NodeId, NodeSeen, Observation, ShardId, Signal};
 
-
 pub(super) use self::drain::{drain, possible};
 pub(super) use self::layout::Layout;
 pub use self::restore::restore;
@@ -112,18 +111,17 @@ impl Placing {
             }
             None => rules.node_bytes,
         };
-        let facts =
-            |node: &NodeSeen| Facts { zone: node.zone.clone(), capacity: capacity(node), load: node.load };
+        let facts = |node: &NodeSeen| Facts { zone: node.zone.clone(), capacity: capacity(node), load: node.load };
         let nodes = seen.nodes.iter().map(|node| (node.id.clone(), facts(node))).collect();
         Placing { rules, nodes }
     }
 
     /// Adds a node that was just made, and may not have been looked at yet.
     pub fn add(&mut self, node: &NodeId, zone: Option<String>) {
-        let facts = self.nodes.entry(node.clone()).or_insert_with(|| Facts {
-            capacity: self.rules.node_bytes,
-            ..Facts::default()
-        });
+        let facts = self
+            .nodes
+            .entry(node.clone())
+            .or_insert_with(|| Facts { capacity: self.rules.node_bytes, ..Facts::default() });
         facts.zone = zone.or(facts.zone.take());
     }
 }

@@ -48,8 +48,7 @@ pub(super) fn drain(layout: &Layout, victim: usize, steps: &[Step]) -> Plan {
 }
 
 fn plan(layout: &Layout, steps: &[Step], least_bytes: u64, balance: Option<Balance>) -> Plan {
-    let moves: Vec<Move> =
-        steps.iter().map(|&(c, to)| moved(layout.copies[c].replica, layout.nodes[to].id)).collect();
+    let moves: Vec<Move> = steps.iter().map(|&(c, to)| moved(layout.copies[c].replica, layout.nodes[to].id)).collect();
     let nodes = changes(layout, &moves);
     Plan { moves, least_bytes, balance, nodes }
 }

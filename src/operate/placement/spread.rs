@@ -66,12 +66,10 @@ fn candidates(state: &State, stuck: &[bool]) -> (Vec<usize>, Vec<usize>) {
         .collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
     let order: Vec<usize> = order.into_iter().map(|(.., n)| n).collect();
-    let (most_sources, most_targets) =
-        if is_small(state) { (usize::MAX, usize::MAX) } else { (FULLEST, EMPTIEST) };
+    let (most_sources, most_targets) = if is_small(state) { (usize::MAX, usize::MAX) } else { (FULLEST, EMPTIEST) };
     let too_full = |n: &usize| !stuck[*n] && state.limits.outside(state.weight[*n], false) > 0.0;
     let mut sources: Vec<usize> = order.iter().copied().filter(too_full).take(most_sources).collect();
-    let targets: Vec<usize> =
-        order.iter().rev().copied().filter(|&n| state.receives[n]).take(most_targets).collect();
+    let targets: Vec<usize> = order.iter().rev().copied().filter(|&n| state.receives[n]).take(most_targets).collect();
     if sources.is_empty() && targets.iter().any(|&n| state.outside(n) > 0.0) {
         sources = order.into_iter().filter(|&n| !stuck[n]).take(most_sources.saturating_mul(4)).collect();
     }

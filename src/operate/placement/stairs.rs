@@ -36,9 +36,8 @@ pub fn stairs(inventory: &Inventory, placing: &Placing, one_more: &Plan) -> Stai
         let best = limits.best_with(nodes + more);
         enough(&Balance { busiest_after: best, ..now }, *more)
     };
-    let helps = |more: &u32| {
-        fill_more(inventory, placing, *more).balance.is_some_and(|balance| enough(&balance, *more))
-    };
+    let helps =
+        |more: &u32| fill_more(inventory, placing, *more).balance.is_some_and(|balance| enough(&balance, *more));
     Stairs { useful: (2..=most).filter(could).take(TRIED).find(helps), why }
 }
 

@@ -4,7 +4,6 @@ use super::*;
 use crate::operate::placement::Rules;
 use crate::operate::placement::tests::{cluster, node};
 
-
 const ALL: [(usize, f64); 4] = [(1, 0.1), (2, 0.9), (3, 0.2), (4, 0.8)];
 
 fn loads() -> BTreeMap<NodeId, Option<f64>> {

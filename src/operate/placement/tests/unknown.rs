@@ -53,6 +53,8 @@ fn bytes(moves: &[Move]) -> u64 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn a_drain_empties_the_node_or_says_why_not(inventory in any_cluster(), placing in any_placing()) {
         let victim = inventory.members[0].id.clone();
