@@ -43,7 +43,8 @@ pub(in crate::operate) fn possible(layout: &Layout, victim: &NodeId) -> Result<(
 
 /// The victim and the copies that have to leave it, largest first.
 fn held(layout: &Layout, victim: &NodeId) -> Result<(usize, Vec<usize>), Infeasible> {
-    let Some(place) = layout.place(victim) else { return Err(Infeasible::NotAMember(victim.clone())) };
+    let member = layout.inventory.member(victim).and_then(|member| layout.place(&member.id));
+    let Some(place) = member else { return Err(Infeasible::NotAMember(victim.clone())) };
     let copies = &layout.copies;
     let moves = |&c: &usize| copies[c].home == place && !layout.shards[copies[c].shard].in_transfer;
     let mut held: Vec<usize> = (0..copies.len()).filter(moves).collect();

@@ -7,7 +7,7 @@ use super::state::State;
 /// Up to so many pairs of movable copy and receiving node.
 const PAIRS: usize = 400;
 /// Placements looked at, at most.
-const STEPS: u32 = 4_000;
+const STEPS: u32 = 20_000;
 
 /// Looks for a placement between the lines if the given one is not, then for one that is as even and costs less.
 pub(super) fn refine(state: &mut State) {

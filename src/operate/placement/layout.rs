@@ -158,8 +158,19 @@ fn nodes<'a>(inventory: &'a Inventory, placing: &'a Placing) -> Vec<Node<'a>> {
             weight: [0, 0],
         }
     };
+    // A node that is forgotten but still listed with copies: nothing goes there, and nothing is read from it.
+    let forgotten = |replica: &'a Replica| Node {
+        id: &replica.node,
+        open: false,
+        healthy: false,
+        zone: None,
+        room: None,
+        load: 0.0,
+        weight: [0, 0],
+    };
     let mut nodes: Vec<Node> = inventory.members.iter().map(node).collect();
-    nodes.sort_by_key(|node| node.id);
+    nodes.extend(inventory.shards.iter().map(forgotten));
+    nodes.sort_by_key(|node| node.id); // stable: the member comes first
     nodes.dedup_by_key(|node| node.id);
     nodes
 }

@@ -150,6 +150,9 @@ fn what_a_dead_node_held_is_made_anew_elsewhere() {
     let mut restored = cluster.clone();
     restored.shards.extend([replica(0, 4, 100), replica(1, 4, 300)]);
     assert_eq!(restore(&restored, &node(3), &none), Ok(Vec::new()));
+    let mut forgotten = cluster.clone();
+    forgotten.members.remove(2);
+    assert_eq!(restore(&forgotten, &node(3), &none), Ok(copies), "though no member any more");
     let mut alone = cluster.clone();
     alone.shards.push(replica(7, 3, 1));
     assert!(matches!(restore(&alone, &node(3), &none), Err(Infeasible::OnlyCopy { .. })));
