@@ -11,16 +11,27 @@ pub(super) fn order(end: &State) -> Vec<Step> {
     for &(c, _) in &waiting {
         now.put(c, now.home(c));
     }
+    let worth = |step: &Step| {
+        let gain = now.gain(&[*step]).unwrap_or(f64::NEG_INFINITY);
+        gain / now.cost_of(step.0).max(1) as f64
+    };
+    let mut by_worth: Vec<(f64, Step)> = waiting.iter().map(|step| (worth(step), *step)).collect();
+    by_worth.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    waiting = by_worth.into_iter().map(|(_, step)| step).collect();
     let mut made = Vec::new();
     loop {
-        let worth = |&(c, to): &Step| {
-            let gain = now.gain(&[(c, to)]).filter(|_| now.may(c, to))?;
-            Some(gain / now.cost_of(c).max(1) as f64)
-        };
-        let possible = waiting.iter().enumerate().filter_map(|(i, step)| Some((worth(step)?, i)));
-        let Some((_, next)) = possible.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))) else { return made };
-        let (c, to) = waiting.remove(next);
-        now.put(c, to);
-        made.push((c, to));
+        let before = made.len();
+        // One that had to wait for another comes in the next round.
+        waiting.retain(|&(c, to)| {
+            let possible = now.may(c, to) && now.gain(&[(c, to)]).is_some();
+            if possible {
+                now.put(c, to);
+                made.push((c, to));
+            }
+            !possible
+        });
+        if made.len() == before {
+            return made;
+        }
     }
 }

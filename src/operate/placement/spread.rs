@@ -76,34 +76,45 @@ fn candidates(state: &State, stuck: &[bool]) -> (Vec<usize>, Vec<usize>) {
     (sources, targets)
 }
 
-/// The change with the most gain for its cost.
+/// The change with the most gain for its cost. In a large cluster two copies change places only where no single move is
+/// of use.
 fn best(state: &State, sources: &[usize], targets: &[usize]) -> Option<Vec<Step>> {
-    let mut best: (f64, Option<Vec<Step>>) = (0.0, None);
-    let mut consider = |steps: &[Step]| {
+    let mut best = Best::default();
+    let places = |c: usize| {
+        let home = Some(state.home(c)).filter(|home| !targets.contains(home));
+        targets.iter().copied().chain(home).filter(move |&to| state.may(c, to))
+    };
+    let copies = || sources.iter().flat_map(|&from| state.on[from].iter().map(move |&c| (from, c)));
+    copies().for_each(|(_, c)| places(c).for_each(|to| best.consider(state, &[(c, to)])));
+    if best.steps.is_some() && !is_small(state) {
+        return best.steps;
+    }
+    for (from, c) in copies() {
+        for to in places(c) {
+            let apart = |back: usize| state.layout.copies[back].shard != state.layout.copies[c].shard;
+            let swaps = state.on[to].iter().copied().filter(|&back| apart(back) && state.may(back, from));
+            swaps.for_each(|back| best.consider(state, &[(c, to), (back, from)]));
+        }
+    }
+    best.steps
+}
+
+#[derive(Default)]
+struct Best {
+    worth: f64,
+    steps: Option<Vec<Step>>,
+}
+
+impl Best {
+    fn consider(&mut self, state: &State, steps: &[Step]) {
         let Some(gain) = state.gain(steps).filter(|gain| *gain > WORTH) else { return };
         let cost: i64 = steps.iter().map(|&(c, to)| dearer(state, c, to)).sum();
         // What costs nothing is better than anything that costs.
         let worth = if cost <= 0 { gain * 1e18 } else { gain / cost as f64 };
-        if worth > best.0 {
-            best = (worth, Some(steps.to_vec()));
-        }
-    };
-    for &from in sources {
-        for &c in &state.on[from] {
-            let home = Some(state.home(c)).filter(|home| !targets.contains(home));
-            for to in targets.iter().copied().chain(home) {
-                if !state.may(c, to) {
-                    continue;
-                }
-                consider(&[(c, to)]);
-                let swaps = state.on[to].iter().filter(|&&back| {
-                    state.layout.copies[back].shard != state.layout.copies[c].shard && state.may(back, from)
-                });
-                swaps.for_each(|&back| consider(&[(c, to), (back, from)]));
-            }
+        if worth > self.worth {
+            *self = Best { worth, steps: Some(steps.to_vec()) };
         }
     }
-    best.1
 }
 
 /// What the plan costs more with the copy there.
@@ -117,9 +128,17 @@ fn trim(state: &mut State) {
     loop {
         let mut moved: Vec<usize> = (0..state.at.len()).filter(|&c| state.moved(c)).collect();
         moved.sort_by_key(|&c| (std::cmp::Reverse(state.cost_of(c)), c));
-        let cheaper = moved.into_iter().filter_map(|c| cheaper(state, c)).next();
-        let Some(steps) = cheaper else { return };
-        steps.into_iter().for_each(|(c, to)| state.put(c, to));
+        let mut changed = false;
+        for c in moved {
+            if let Some(steps) = cheaper(state, c) {
+                steps.into_iter().for_each(|(c, to)| state.put(c, to));
+                changed = true;
+            }
+        }
+        // Each change costs less than what it takes the place of, so this ends.
+        if !changed {
+            return;
+        }
     }
 }
 
