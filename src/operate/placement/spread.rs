@@ -13,9 +13,9 @@ pub(super) const LEFT_ALONE: f64 = 0.5;
 
 /// Up to so many pairs of copy and node every change is looked at, not only those of the fullest and emptiest nodes.
 const ALL_PAIRS: usize = 2_000;
-/// With more: so many of the fullest and of the emptiest nodes.
-const FULLEST: usize = 2;
-const EMPTIEST: usize = 8;
+/// With more: the fullest node, and so many of the emptiest.
+const FULLEST: usize = 1;
+const EMPTIEST: usize = 6;
 
 /// Less is not worth a move.
 const WORTH: f64 = 1e-9;
@@ -71,29 +71,26 @@ fn candidates(state: &State, stuck: &[bool]) -> (Vec<usize>, Vec<usize>) {
     let mut sources: Vec<usize> = order.iter().copied().filter(too_full).take(most_sources).collect();
     let targets: Vec<usize> = order.iter().rev().copied().filter(|&n| state.receives[n]).take(most_targets).collect();
     if sources.is_empty() && targets.iter().any(|&n| state.outside(n) > 0.0) {
-        sources = order.into_iter().filter(|&n| !stuck[n]).take(most_sources.saturating_mul(4)).collect();
+        sources = order.into_iter().filter(|&n| !stuck[n]).take(most_sources.saturating_mul(8)).collect();
     }
     (sources, targets)
 }
 
-/// The change with the most gain for its cost. In a large cluster two copies change places only where no single move is
-/// of use.
+/// The change with the most gain for its cost: one copy elsewhere, or two that change places.
 fn best(state: &State, sources: &[usize], targets: &[usize]) -> Option<Vec<Step>> {
     let mut best = Best::default();
     let places = |c: usize| {
         let home = Some(state.home(c)).filter(|home| !targets.contains(home));
         targets.iter().copied().chain(home).filter(move |&to| state.may(c, to))
     };
-    let copies = || sources.iter().flat_map(|&from| state.on[from].iter().map(move |&c| (from, c)));
-    copies().for_each(|(_, c)| places(c).for_each(|to| best.consider(state, &[(c, to)])));
-    if best.steps.is_some() && !is_small(state) {
-        return best.steps;
-    }
-    for (from, c) in copies() {
-        for to in places(c) {
-            let apart = |back: usize| state.layout.copies[back].shard != state.layout.copies[c].shard;
-            let swaps = state.on[to].iter().copied().filter(|&back| apart(back) && state.may(back, from));
-            swaps.for_each(|back| best.consider(state, &[(c, to), (back, from)]));
+    for &from in sources {
+        for &c in &state.on[from] {
+            for to in places(c) {
+                best.consider(state, &[(c, to)]);
+                let apart = |back: usize| state.layout.copies[back].shard != state.layout.copies[c].shard;
+                let swaps = state.on[to].iter().copied().filter(|&back| apart(back) && state.may(back, from));
+                swaps.for_each(|back| best.consider(state, &[(c, to), (back, from)]));
+            }
         }
     }
     best.steps
