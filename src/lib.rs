@@ -6,7 +6,7 @@
 //! scrape   IO     pages of the nodes, queries    -> samples
 //! observe  pure   samples                        -> observation
 //! decide   pure   observation + policy + memory  -> decision + memory
-//! operate  pure   decision -> operation (plan, shards), orders about it;  IO: its steps (runner, proof, drivers)
+//! operate  pure   decision -> operation (plan, shards, placement), orders about it;  IO: its steps (runner, proof, drivers)
 //! record   IO     the journal in SQLite: decisions, operations, steps, settings
 //! serve    IO     /metrics and the REST API, answered from the pools' pictures and the journal
 //! alerts   Alertmanager's notifications -> which alerts of a pool fire, at which `decide` looks;  IO: the journal

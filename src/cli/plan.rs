@@ -12,6 +12,9 @@ use super::status::pretty;
 use super::{Failure, text};
 use crate::units;
 
+/// Of longer plans the first moves are shown.
+const SHOWN: usize = 10;
+
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -74,6 +77,31 @@ fn words(plan: &Plan) -> String {
         (Some(shards), Some(bytes)) => format!("{}{node}: {}\n", plan.kind, moved(shards, bytes, plan.minutes)),
         _ => format!("{}: nothing can be moved now\n", plan.kind),
     };
+    if let Some(why) = &plan.stairs.why {
+        let useful = plan
+            .stairs
+            .useful
+            .map_or("no number of nodes more helps".to_string(), |nodes| format!("{nodes} nodes more would help"));
+        said.push_str(&format!("  {}; {useful}\n", text::one_line(why)));
+    }
+    said.push_str(&balance(plan));
+    for change in &plan.nodes {
+        said.push_str(&format!(
+            "  {}: {} -> {}, {} -> {}\n",
+            change.node,
+            change.shards_before,
+            units::count(change.shards_after, "shard"),
+            units::bytes(change.bytes_before),
+            units::bytes(change.bytes_after),
+        ));
+    }
+    for one in plan.moves.iter().take(SHOWN) {
+        let shard = text::one_line(&format!("{}/{}", one.collection, one.shard));
+        said.push_str(&format!("  move {shard} {} -> {} ({})\n", one.from, one.to, units::bytes(one.bytes)));
+    }
+    if let Some(more) = plan.moves.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        said.push_str(&format!("  and {more} more; `--output json` has them all\n"));
+    }
     for guard in &plan.guards {
         said.push_str(&format!("  guard {}\n", text::one_line(&guard.to_string())));
     }
@@ -85,6 +113,19 @@ fn words(plan: &Plan) -> String {
         said.push_str(&format!("  instead {}: {what}\n", candidate.node));
     }
     said
+}
+
+/// How even it gets, against the best there is.
+fn balance(plan: &Plan) -> String {
+    let Some(balance) = &plan.balance else { return String::new() };
+    let least = plan.least_bytes.map(|least| format!("; at least {} have to move", units::bytes(least)));
+    format!(
+        "  busiest node {:.2} -> {:.2} of the mean, {:.2} at best{}\n",
+        balance.ratio_before,
+        balance.ratio_after,
+        balance.ratio_reachable,
+        least.unwrap_or_default(),
+    )
 }
 
 fn moved(shards: u32, bytes: u64, minutes: Option<f64>) -> String {

@@ -256,8 +256,51 @@ pub struct Plan {
     pub shards: Option<u32>,
     pub bytes: Option<u64>,
     pub minutes: Option<f64>,
+    pub least_bytes: Option<u64>,
+    pub balance: Option<Balance>,
+    pub nodes: Vec<Change>,
+    pub moves: Vec<Move>,
+    pub stairs: Stairs,
     pub guards: Vec<Guard>,
     pub candidates: Vec<Candidate>,
+}
+
+/// The busiest node's weight over the mean.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Balance {
+    pub ratio_before: f64,
+    pub ratio_after: f64,
+    pub ratio_reachable: f64,
+}
+
+/// What a plan makes of one node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    pub node: String,
+    pub shards_before: u32,
+    pub shards_after: u32,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Move {
+    pub collection: String,
+    pub shard: u32,
+    pub from: String,
+    pub to: String,
+    pub bytes: u64,
+}
+
+/// Whether one node more is of use, and if not, how many are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Stairs {
+    pub useful: Option<u32>,
+    pub why: Option<String>,
 }
 
 /// A node that a scale-down could take.

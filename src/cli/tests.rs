@@ -388,7 +388,14 @@ async fn history_is_one_line_a_row() {
 
 #[tokio::test]
 async fn plan_tells_what_would_move() {
-    let up = json!({"kind": "scale_up", "shards": 6, "bytes": 3145728, "minutes": 1.5, "guards": [{"name": "cooldown", "detail": "212 s left", "until": null}]});
+    let moves: Vec<Value> = (0..12)
+        .map(|n| json!({"collection": "docs", "shard": n, "from": "n1", "to": "n2", "bytes": 1024, "vectors": 1}))
+        .collect();
+    let up = json!({"kind": "scale_up", "shards": 6, "bytes": 3145728, "minutes": 1.5, "least_bytes": 2097152,
+        "balance": {"busiest_before": 0.4, "busiest_after": 0.3, "ratio_before": 1.2, "ratio_after": 1.04, "ratio_reachable": 1.0},
+        "nodes": [{"node": "n1", "shards_before": 4, "shards_after": 2, "bytes_before": 2048, "bytes_after": 1024}],
+        "moves": moves, "stairs": {"useful": 6, "why": "12 shard copies on 6 nodes: with 7 the busiest node still holds 2"},
+        "guards": [{"name": "cooldown", "detail": "212 s left", "until": null}]});
     let down = json!({"kind": "scale_down", "shards": 1, "bytes": 1024, "minutes": null, "node": "n2", "guards": [],
         "candidates": [{"node": "n2", "shards": 1, "bytes": 1024, "minutes": null, "impossible": null},
             {"node": "n1", "shards": 3, "bytes": 4096, "minutes": null, "impossible": "shard a/1 has no place"}]});
@@ -402,13 +409,27 @@ async fn plan_tells_what_would_move() {
     result.expect("an answer");
     insta::assert_snapshot!(said, @r"
     scale_up: moves 6 shards (3.0 MiB), about 90 s
+      12 shard copies on 6 nodes: with 7 the busiest node still holds 2; 6 nodes more would help
+      busiest node 1.20 -> 1.04 of the mean, 1.00 at best; at least 2.0 MiB have to move
+      n1: 4 -> 2 shards, 2.0 KiB -> 1.0 KiB
+      move docs/0 n1 -> n2 (1.0 KiB)
+      move docs/1 n1 -> n2 (1.0 KiB)
+      move docs/2 n1 -> n2 (1.0 KiB)
+      move docs/3 n1 -> n2 (1.0 KiB)
+      move docs/4 n1 -> n2 (1.0 KiB)
+      move docs/5 n1 -> n2 (1.0 KiB)
+      move docs/6 n1 -> n2 (1.0 KiB)
+      move docs/7 n1 -> n2 (1.0 KiB)
+      move docs/8 n1 -> n2 (1.0 KiB)
+      move docs/9 n1 -> n2 (1.0 KiB)
+      and 2 more; `--output json` has them all
       guard cooldown: 212 s left
     scale_down of n2: moves 1 shard (1.0 KiB), time not known yet
       instead n1: impossible: shard a/1 has no place
     rebalance: nothing can be moved now
     ");
     let one = server.types("plan --kind scale-up").await.0;
-    assert!(said.starts_with(&one) && one.lines().count() == 2, "{one}");
+    assert!(said.starts_with(&one) && one.lines().count() == 16, "{one}");
 }
 
 #[tokio::test]

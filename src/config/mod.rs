@@ -7,6 +7,7 @@
 mod access;
 mod alerts;
 mod drivers;
+mod placement;
 mod pool;
 mod problem;
 mod prometheus;
@@ -29,6 +30,7 @@ use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::operate::placement::Rules;
 use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
 use crate::serve::AccessSettings;
@@ -55,6 +57,8 @@ pub struct PoolConfig {
     pub region: String,
     pub profile: Profile,
     pub policy: Policy,
+    /// How shards are placed.
+    pub placement: Rules,
     pub scrape: ScrapeSettings,
     /// The nodes of `nodes.static`, ordered by id; `None`: the provider's list.
     pub nodes: Option<Vec<Machine>>,

@@ -14,7 +14,7 @@ use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
 use super::drivers::{datastore, provider};
 use super::section::{Item, Section, set};
-use super::{PoolConfig, alerts, schedules, scrape, signals};
+use super::{PoolConfig, alerts, placement, schedules, scrape, signals};
 
 /// Parts of the documentation that come with later versions.
 const LATER: [&str; 3] = ["forecast", "rules", "group"];
@@ -55,6 +55,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     replace(&pool.section("replace"), &mut policy.replace);
     rebalance(&pool.section("rebalance"), &mut policy.rebalance);
     policy.budget = budget(&pool.section("budget"));
+    let placement = placement::read(&pool.section("placement"));
     let (rules, routes) = alerts::read(&pool);
     policy.alerts = rules;
     set(&mut policy.manual_hold, pool.duration("manual_hold", Duration::ZERO..=YEAR));
@@ -77,6 +78,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         region,
         profile,
         policy,
+        placement,
         scrape: scraped,
         nodes,
         node_files,

@@ -97,6 +97,7 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     part("replace", &old.policy.replace, &new.policy.replace);
     part("rebalance", &old.policy.rebalance, &new.policy.rebalance);
     part("budget", &old.policy.budget, &new.policy.budget);
+    part("placement", &old.placement, &new.placement);
     part("manual_hold", &old.policy.manual_hold, &new.policy.manual_hold);
     part("alerts", &alerts(old), &alerts(new));
     part("custom", &old.policy.custom, &new.policy.custom);

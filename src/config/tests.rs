@@ -1,6 +1,7 @@
 //! The whole way from text to configuration: defaults, every key, every refusal, and hostile input.
 
 mod alerts;
+mod placement;
 mod prometheus;
 mod qdrant;
 mod schedules;

@@ -37,6 +37,7 @@ use crate::model::{
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{ProviderSettings, Victim};
+use crate::operate::placement::Placing;
 use crate::operate::runner::{Operator, Pace, Report};
 use crate::operate::{plan, shards};
 use crate::record::{Entry, Journal, JournalError};
@@ -150,6 +151,8 @@ struct Controller {
     machines: Vec<Machine>,
     /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
     has_listed: Arc<AtomicBool>,
+    /// What shards are placed by, as of the last look.
+    placing: Arc<ArcSwap<Placing>>,
     world: Option<World>,
     /// As of the last change that the desk told of.
     alerts: Arc<Vec<Alert>>,
@@ -370,10 +373,12 @@ impl Controller {
         self.window.push(&settings, &roster, look.samples.nodes, store);
         self.window.told(look.at, look.samples.pool);
         let seen = observe::aggregate(&settings, &self.overlay().thresholds, &self.window, &roster, store, look.at);
+        let placing = Arc::new(Placing::of(self.config.placement.clone(), &seen));
         let outlook = match &inventory {
-            Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience),
+            Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience, &placing),
             Err(_) => Outlook::default(),
         };
+        self.placing.store(placing);
         let seen = Arc::new(seen);
         self.recent.rcu(|recent| {
             let mut recent = VecDeque::clone(recent);

@@ -17,6 +17,7 @@ use crate::model::{
     Override, PoolView, Request, StepState, StoreHealth, Timestamp,
 };
 use crate::observe::Window;
+use crate::operate::placement::Placing;
 use crate::operate::plan::{self, Deadlines, Planning};
 use crate::operate::runner::{Hands, Operator, Pace, Report};
 use crate::record::{Journal, JournalError};
@@ -62,8 +63,14 @@ impl Controller {
         // A provider that is to list nothing any more has not gone silent.
         let lists = config.lists_nodes();
         let has_listed = Arc::new(AtomicBool::new(lists && has_listed.unwrap_or_default()));
-        let standing =
-            standing::Picture { view: view.clone(), stop_file: stop_file.clone(), has_listed: has_listed.clone() };
+        let rules = config.placement.clone();
+        let placing = Arc::new(ArcSwap::from_pointee(Placing { rules, ..Placing::default() }));
+        let standing = standing::Picture {
+            view: view.clone(),
+            stop_file: stop_file.clone(),
+            has_listed: has_listed.clone(),
+            placing: placing.clone(),
+        };
         let interval = Duration::from_secs_f64(settings.effective().health_check_interval);
         let (operator, reports) = operator(&eyes, journal.clone(), standing, interval);
         let mut controller = Controller {
@@ -88,6 +95,7 @@ impl Controller {
             experience: Experience::default(),
             machines: Vec::new(),
             has_listed,
+            placing,
             world: None,
             decision: None,
             operation: None,

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use crate::model::{Kind, NodeState, Operation, PoolView};
+use crate::operate::placement::Placing;
 use crate::operate::runner::Standing;
 
 use super::StopFile;
@@ -20,6 +21,8 @@ pub struct Picture {
     pub view: Arc<ArcSwap<PoolView>>,
     pub stop_file: StopFile,
     pub has_listed: Arc<AtomicBool>,
+    /// As of the last look.
+    pub placing: Arc<ArcSwap<Placing>>,
 }
 
 #[async_trait]
@@ -38,6 +41,12 @@ impl Standing for Picture {
 
     fn has_listed(&self) -> bool {
         self.has_listed.load(Ordering::Relaxed)
+    }
+
+    /// Right after a start, once it was looked at in which zone each node is.
+    async fn placing(&self) -> Arc<Placing> {
+        self.seen().await;
+        self.placing.load_full()
     }
 }
 

@@ -396,8 +396,9 @@ pub struct Change {
 /// than a step is wide helps no one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stairs {
-    /// The fewest nodes more that lower the busiest node's weight by at least a tenth; `None` when no number does, or
-    /// when nodes hold no data, nothing is known, or there is nothing to spread yet (then any number is welcome).
+    /// The fewest nodes more that lower the busiest node's weight by at least a tenth, or by four fifths of what evenly
+    /// spread shards would (in a large cluster no node lowers it by a tenth); `None` when no number does, or when nodes
+    /// hold no data, nothing is known, or there is nothing to spread yet (then any number is welcome).
     pub useful: Option<u32>,
     /// Why not one node, in words: "12 shard copies on 6 nodes: with 7 the busiest node still holds 2"; `None` when one
     /// node more is useful, or any number is welcome.

@@ -31,6 +31,7 @@ use self::ledger::operation_entry;
 use self::work::Run;
 use super::drivers::{Datastore, Provider};
 use super::orders;
+use super::placement::Placing;
 use super::plan::Deadlines;
 use crate::clock::Clock;
 use crate::model::{HistoryKind, Operation, OperationId, OperationState, Order, Step};
@@ -74,6 +75,11 @@ pub trait Standing: Send + Sync {
     /// Whether the provider has ever listed a node: an empty list is an error from then on, not an empty pool.
     fn has_listed(&self) -> bool {
         false
+    }
+
+    /// The rules of placement, and what is known of the nodes.
+    async fn placing(&self) -> Arc<Placing> {
+        Arc::default()
     }
 }
 

@@ -11,8 +11,12 @@ pub const KINDS: [Kind; 3] = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
 pub fn plan(view: &PoolView, kind: Kind) -> Value {
     let mut plan = match kind {
         Kind::ScaleDown => scale_down(view),
-        Kind::ScaleUp => moved(&view.outlook.scale_up),
-        _ => moved(&view.outlook.rebalance),
+        Kind::ScaleUp => {
+            let mut plan = told(&view.outlook.scale_up);
+            plan["stairs"] = json!(view.outlook.stairs);
+            plan
+        }
+        _ => told(&view.outlook.rebalance),
     };
     plan["kind"] = json!(kind);
     plan["guards"] = json!(view.guards_against.get(&kind).map_or(&[][..], Vec::as_slice));
@@ -27,11 +31,21 @@ fn moved(forecast: &Forecast) -> Value {
     })
 }
 
-/// The first victim of the outlook is the one that would be chosen.
+/// A plan in full: with its moves, what they make of the nodes, and the best that could be had.
+fn told(forecast: &Forecast) -> Value {
+    let mut plan = moved(forecast);
+    plan["least_bytes"] = json!(forecast.least_bytes);
+    plan["balance"] = json!(forecast.balance);
+    plan["nodes"] = json!(forecast.nodes);
+    plan["moves"] = json!(forecast.moves);
+    plan
+}
+
+/// The first victim of the outlook is the one that would be chosen; of the others only what would move is told.
 fn scale_down(view: &PoolView) -> Value {
     let victims = &view.outlook.scale_down;
     let chosen = victims.iter().find(|v| v.impossible.is_none());
-    let mut plan = chosen.map_or(json!({"shards": null, "bytes": null, "minutes": null}), |v| moved(&v.forecast));
+    let mut plan = chosen.map_or(json!({"shards": null, "bytes": null, "minutes": null}), |v| told(&v.forecast));
     plan["node"] = json!(chosen.map(|v| &v.node));
     let candidates = victims.iter().map(|v| {
         let mut one = moved(&v.forecast);

@@ -8,6 +8,7 @@ use vecscale::model::*;
 use vecscale::node::client::Client;
 use vecscale::operate::drivers::vectornode::Vectornode;
 use vecscale::operate::drivers::*;
+use vecscale::operate::placement::Placing;
 use vecscale::operate::proof::{Baseline, ProofOfCopies, prove_copies};
 use vecscale::operate::shards::plan_restore;
 
@@ -58,7 +59,7 @@ async fn a_dead_primary_is_made_up_for_and_forgotten() {
     assert!(held.on(&id("a")).next().is_some() && held.on(&id("a")).all(|r| r.state == ReplicaState::Active));
     let early = prove(&store, "a").await.expect_err("its copies are not made anew yet");
     assert!(early.contains("has 1 of 2 active copies"), "{early}");
-    let copies = plan_restore(&held, &id("a")).expect("each shard lives on");
+    let copies = plan_restore(&held, &id("a"), &Placing::default()).expect("each shard lives on");
     assert_eq!(copies.len(), held.on(&id("a")).count(), "one copy for each lost one");
     for copy in &copies {
         replicate(&store, copy).await;
@@ -175,7 +176,7 @@ async fn a_last_copy_is_never_forgotten() {
     let client = filled(&world, 6, 1).await;
     let before = client.digest("c").await.unwrap();
     world.kill("b").await;
-    assert!(plan_restore(&seen(&store).await, &id("b")).is_err());
+    assert!(plan_restore(&seen(&store).await, &id("b"), &Placing::default()).is_err());
     let unproven = prove(&store, "b").await.expect_err("its shards are nowhere else");
     assert!(unproven.contains("has 0 of 1 active copies"), "{unproven}");
     // Even with a proof: another cluster's node of the same name can be done without.

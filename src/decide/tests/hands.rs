@@ -49,6 +49,7 @@ fn what_is_adopted_by_itself_is_bound_as_all_that_is_begun_by_itself() {
     let blocking = [
         Stopped,
         AlertHold,
+        Budget,
         WindowFreeze,
         Settling,
         BreakerOpen,

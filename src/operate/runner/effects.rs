@@ -10,6 +10,7 @@ use super::ledger::advance;
 use super::work::{Halt, Outcome, Proof, Run};
 use crate::model::{Kind, Machine, NodeId, OperationState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect, NewNode, Unanswered, Victim};
+use crate::operate::placement::Placing;
 use crate::operate::plan;
 use crate::operate::proof::Baseline;
 use crate::operate::shards::{Infeasible, plan_drain, plan_restore};
@@ -249,6 +250,15 @@ impl Run {
         Ok(machines.into_iter().find(|machine| &machine.id == node))
     }
 
+    /// What shards are placed by. A node that was just made is where the provider said.
+    pub(super) async fn placing(&self) -> Placing {
+        let mut placing = Placing::clone(&*self.standing.placing().await);
+        for machine in self.operation.nodes.iter().filter_map(|node| self.machine(node)) {
+            placing.add(&machine.id, machine.zone);
+        }
+        placing
+    }
+
     async fn is_member(&self, node: &NodeId) -> Result<bool, Unanswered> {
         let seen = self.hands.datastore.inventory(None).await?;
         if seen.members.is_empty() {
@@ -437,6 +447,7 @@ impl Run {
         let machines = self.machines().await?;
         let store = &self.hands.datastore;
         let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
+        let placing = self.placing().await;
         let mut found = Found { machines: machines.len(), machine: None, baseline: None };
         for node in &self.operation.nodes {
             let machine = machines.iter().find(|machine| machine.id == *node);
@@ -457,7 +468,7 @@ impl Run {
                     }
                     found.machine = Some(machine.clone());
                     if let Some(seen) = &seen {
-                        if let Err(why) = plan_drain(seen, node) {
+                        if let Err(why) = plan_drain(seen, node, &placing) {
                             return Ok(Err(why.to_string()));
                         }
                         found.baseline = Some(Baseline::of(seen, node));
@@ -465,7 +476,7 @@ impl Run {
                 }
                 Kind::Drain => {
                     let Some(seen) = &seen else { return Ok(Err("the nodes hold no data".into())) };
-                    if let Err(why) = plan_drain(seen, node) {
+                    if let Err(why) = plan_drain(seen, node, &placing) {
                         return Ok(Err(why.to_string()));
                     }
                     found.machine = machine.cloned();
@@ -493,7 +504,7 @@ impl Run {
             found.machine = machines.iter().find(|machine| machine.id == *dead).cloned();
             if let Some(seen) = &seen {
                 // Whether the new node offers a place is seen once it is there.
-                if let Err(why @ Infeasible::OnlyCopy { .. }) = plan_restore(seen, dead) {
+                if let Err(why @ Infeasible::OnlyCopy { .. }) = plan_restore(seen, dead, &placing) {
                     return Ok(Err(why.to_string()));
                 }
                 found.baseline = Some(Baseline::of(seen, dead));

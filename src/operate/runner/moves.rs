@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::work::{Halt, Outcome, Run};
 use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect};
+use crate::operate::placement::Placing;
 use crate::operate::plan::{self, add_step};
 use crate::operate::shards::{Fixed, Infeasible, plan_drain, plan_fill, plan_restore};
 
@@ -61,7 +62,8 @@ impl Run {
             match self.unless_stopped(self.hands.datastore.inventory(None)).await? {
                 Err(why) => trouble = format!("the cluster does not answer: {why}"),
                 Ok(seen) => {
-                    let planned = self.next_moves(i, &seen);
+                    let placing = self.unless_stopped(self.placing()).await?;
+                    let planned = self.next_moves(i, &seen, &placing);
                     // It was feasible at the start: a node that is ill just now may be well again before the deadline.
                     let (moves, feasible) = match planned {
                         Ok(moves) => (moves, true),
@@ -103,11 +105,11 @@ impl Run {
         }
     }
 
-    fn next_moves(&self, i: usize, seen: &Inventory) -> Result<Vec<Move>, Infeasible> {
+    fn next_moves(&self, i: usize, seen: &Inventory, placing: &Placing) -> Result<Vec<Move>, Infeasible> {
         match &self.operation.steps[i].action {
-            StepAction::Drain { node } => plan_drain(seen, node),
-            StepAction::Restore { node } => plan_restore(seen, node),
-            _ => Ok(plan_fill(seen, &self.operation.nodes, &self.moved_already())),
+            StepAction::Drain { node } => plan_drain(seen, node, placing),
+            StepAction::Restore { node } => plan_restore(seen, node, placing),
+            _ => Ok(plan_fill(seen, &self.operation.nodes, &self.moved_already(), placing)),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::model::*;
 use crate::operate::drivers::qdrant::Qdrant;
 use crate::operate::drivers::qdrant::api::{Api, Request};
 use crate::operate::drivers::{Call, Datastore, Effect, NewNode, Provider, Unanswered};
+use crate::operate::placement::Placing;
 use crate::operate::proof::{Baseline, prove, prove_copies};
 use crate::operate::shards::plan_restore;
 use crate::replay::qdrant::Wire;
@@ -179,7 +180,7 @@ async fn what_a_dead_node_held_is_made_anew_and_it_is_struck_off() {
     let baseline = Baseline::of(&before, &id("n1"));
     for look in 0..100 {
         let inventory = seen(&driver).await;
-        let copies = plan_restore(&inventory, &id("n1")).expect("each shard lives on");
+        let copies = plan_restore(&inventory, &id("n1"), &Placing::default()).expect("each shard lives on");
         if copies.is_empty() && inventory.transfers.is_empty() {
             break;
         }
