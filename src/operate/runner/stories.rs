@@ -201,17 +201,17 @@ async fn a_scale_up_adds_a_node_and_gives_it_its_share() {
     scale_up of n4 began: cpu_high 0.81 > 0.75, 2 of 2 checks
     create n4: done
     join n4: done
-    move docs/5 from n3 to n4: done
-    move docs/3 from n1 to n4: done
     move docs/0 from n2 to n4: done
+    move docs/2 from n1 to n4: done
+    move docs/4 from n3 to n4: done
     scale_up of n4 succeeded: added n4; 3 shards moved
     ");
     insta::assert_snapshot!(story.world.ledger().join("\n"), @r"
     create n4 #1
     join n4 #2
-    move 5 n3>n4 #5
-    move 3 n1>n4 #6
-    move 0 n2>n4 #7
+    move 0 n2>n4 #5
+    move 2 n1>n4 #6
+    move 4 n3>n4 #7
     ");
 }
 
