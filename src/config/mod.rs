@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
-use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings};
 use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
 use crate::serve::AccessSettings;
@@ -155,7 +155,12 @@ impl PoolConfig {
     fn summary(&self) -> [String; 2] {
         let t = &self.policy.thresholds;
         let provider = match &self.provider {
-            ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
+            ProviderSettings::Process(ProcessSettings { nodes, qdrant: None, .. }) => {
+                format!("process ({nodes} nodes at first)")
+            }
+            ProviderSettings::Process(ProcessSettings { nodes, qdrant: Some(qdrant), .. }) => {
+                format!("process ({nodes} nodes at first, each a {})", qdrant.path.display())
+            }
             ProviderSettings::Script(_) => "script".into(),
             ProviderSettings::Http(_) => "http".into(),
             ProviderSettings::None => "none".into(),

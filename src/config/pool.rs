@@ -288,8 +288,8 @@ fn fits_together(
         pool.problem("nodes.file_sd", what, "leave it out, or set `provider: {type: none}`");
     }
     match provider {
-        ProviderSettings::Process(_) => {
-            if *datastore != DatastoreSettings::Vectornode {
+        ProviderSettings::Process(process) => {
+            if process.qdrant.is_none() && *datastore != DatastoreSettings::Vectornode {
                 let what = "provider process runs vector nodes, whose shards would be lost with them";
                 pool.problem("datastore.type", what, "set `datastore: {type: vectornode}`, or choose another provider");
             }

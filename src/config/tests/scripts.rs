@@ -78,3 +78,51 @@ fn a_datastore_of_scripts_needs_all_of_them() {
     assert_eq!(what, "pools[0].datastore.inventory: has no meaning here");
     assert_eq!(hint, "it belongs to `type: script`");
 }
+
+#[test]
+fn a_provider_of_processes_may_run_qdrant() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = executable(dir.path(), "qdrant").display().to_string();
+    let keys = |more: &str| format!("datastore: {{type: qdrant}}\nprovider: {{type: process, {more}}}");
+    let given = pool(&keys(&format!("nodes: 2, program: '{program}', env: {{QDRANT__A: 1}}, timeout: 30s"))).provider;
+    let expected = ProcessSettings {
+        nodes: 2,
+        timeout: Duration::from_secs(30),
+        qdrant: Some(QdrantProgram {
+            path: program.clone().into(),
+            env: BTreeMap::from([("QDRANT__A".into(), "1".into())]),
+        }),
+        ..ProcessSettings::default()
+    };
+    assert_eq!(given, ProviderSettings::Process(expected));
+    for (more, what, hint) in [
+        (
+            format!("program: '{program}', cpu_cores: 1"),
+            "pools[0].provider.cpu_cores: has no meaning here",
+            "it belongs to `type: process`, without a `program`",
+        ),
+        (
+            "env: {A: 1}, nodes: 3".into(),
+            "pools[0].provider.env: has no meaning here",
+            "it belongs to `type: script`, and to `type: process` with a `program`",
+        ),
+        (
+            "program: qdrant".into(),
+            "pools[0].provider.program: \"qdrant\" is not an absolute path",
+            "write the program's full path; no shell looks for it",
+        ),
+        (
+            "program: /nonexistent/qdrant".into(),
+            "pools[0].provider.program: /nonexistent/qdrant: No such file or directory (os error 2)",
+            "the program must be there before vecscale starts",
+        ),
+    ] {
+        let datastore = if more.starts_with("env") { "vectornode" } else { "qdrant" };
+        let keys = keys(&more).replace("qdrant}", &format!("{datastore}}}"));
+        assert_eq!(only_problem(&keys), (what.to_string(), hint.to_string()), "{more}");
+    }
+    let (what, _) = only_problem(&format!("provider: {{type: process, program: '{program}'}}"));
+    assert_eq!(what, "pools[0].datastore.type: provider process runs Qdrant, whose shards would be lost with it");
+    let (what, _) = only_problem("datastore: {type: qdrant}\nprovider: {type: process}");
+    assert_eq!(what, "pools[0].datastore.type: provider process runs vector nodes, whose shards would be lost with them");
+}
