@@ -246,7 +246,7 @@ async fn search(client: Arc<Client>, name: &'static str, counts: Arc<Counts>, st
             }
         }
         counts.searched.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -20,7 +20,7 @@ const POINTS: u64 = 50_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs QDRANT_BIN"]
 async fn three_nodes_to_four_and_back_under_writes_and_searches() {
-    let place = Place::of_three("scale_up: {enabled: false}").await;
+    let place = Place::of_three().await;
     let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
     let mut all_moved = (0, 0);
     for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
@@ -43,7 +43,7 @@ async fn three_nodes_to_four_and_back_under_writes_and_searches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs QDRANT_BIN"]
 async fn a_killed_node_is_replaced_and_all_points_have_their_copies_again() {
-    let place = Place::of_three("replace: {after: 5s, after_degraded: 5s}").await;
+    let place = Place::of_three().await;
     let load = Load::begin(&place.world, &[(TWO, 2)], POINTS).await;
     let dead = "default-2";
     place.kill_node(dead);
@@ -64,7 +64,7 @@ async fn a_killed_node_is_replaced_and_all_points_have_their_copies_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs QDRANT_BIN"]
 async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
-    let mut place = Place::of_three("scale_up: {enabled: false}").await;
+    let mut place = Place::of_three().await;
     let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
     for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
         let id = place.ask(what).await;

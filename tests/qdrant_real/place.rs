@@ -13,15 +13,16 @@ use super::common::{World, signal};
 /// Longest wait for anything; it ends as soon as it is there.
 const WAIT: Duration = Duration::from_secs(300);
 
-/// `POLICY` and `PROGRAM` stand for what a test sets. Nothing is done by itself but what a test asks for: the machine is
-/// small. Qdrant gets few threads for the same reason.
+/// Nothing is done by itself but a replacement: who else uses the machine shall not decide. Qdrant gets few threads.
 const CONFIG: &str = "
 autoscaling: {mode: active}
 pools:
   - name: default
     thresholds: {health_check_interval: 1, scale_up_cooldown: 0, scale_down_cooldown: 0, min_nodes: 3, max_nodes: 5}
-    POLICY
+    scrape: {signals: {cpu_usage: none, memory_usage: none, storage_usage: none}}
+    scale_up: {enabled: false}
     scale_down: {enabled: false}
+    replace: {after: 5s, after_degraded: 5s}
     provider:
       type: process
       nodes: 3
@@ -43,23 +44,34 @@ pub struct Place {
 
 impl Place {
     /// Three members, healthy.
-    pub async fn of_three(policy: &str) -> Place {
+    pub async fn of_three() -> Place {
         let program = std::env::var("QDRANT_BIN").unwrap_or_default();
         assert!(!program.is_empty(), "QDRANT_BIN names the Qdrant program that this test runs; it is not set");
         let program = PathBuf::from(&program).canonicalize().unwrap_or_else(|e| panic!("QDRANT_BIN: {program}: {e}"));
         let alone = ALONE.lock().await;
         let program = serde_json::to_string(&program).expect("a path");
-        let mut world = World::new(&CONFIG.replace("POLICY", policy).replace("PROGRAM", &program));
+        let mut world = World::new(&CONFIG.replace("PROGRAM", &program));
         world.start().await;
         world.settled(3).await;
         Place { world, _alone: alone }
     }
 
-    /// Asks for it and gives its operation's id.
+    /// Asks for it, until no guard holds it back any more, and gives its operation's id.
     pub async fn ask(&self, what: &str) -> String {
-        let (status, answer) = self.world.post(&format!("/autoscaling/{what}"), Some(json!({}))).await;
-        assert_eq!(status, 202, "{what}: {answer:#}\n{}", self.world.logs());
-        answer["operation"]["id"].as_str().unwrap_or_else(|| panic!("no operation: {answer:#}")).to_string()
+        let held = std::sync::Mutex::new(Value::Null);
+        let begun = async |w: &World| {
+            let (status, answer) = w.post(&format!("/autoscaling/{what}"), Some(json!({}))).await;
+            let id = answer["operation"]["id"].as_str().filter(|_| status == 202).map(String::from);
+            if id.is_none() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            if id.is_none() && *held.lock().expect("no panic while held") != answer {
+                eprintln!("{what} waits: {}", answer["detail"]);
+                *held.lock().expect("no panic while held") = answer;
+            }
+            id
+        };
+        self.world.until(&format!("{what} is begun"), WAIT, begun).await
     }
 
     /// Asks for it, and gives the operation that has ended.
