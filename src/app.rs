@@ -22,6 +22,7 @@ use crate::model::{HistoryKind, PoolName};
 use crate::operate::drivers::http::HttpProvider;
 use crate::operate::drivers::none::{NoDatastore, NoProvider, Probe};
 use crate::operate::drivers::process::Process;
+use crate::operate::drivers::qdrant::{Qdrant, Rest};
 use crate::operate::drivers::script::{self, ScriptProvider};
 use crate::operate::drivers::script_store::ScriptStore;
 use crate::operate::drivers::vectornode::Vectornode;
@@ -251,6 +252,10 @@ async fn start_pool(
     };
     let store: Arc<dyn Datastore> = match &pool.datastore {
         DatastoreSettings::Vectornode => Arc::new(Vectornode::start(provider.clone(), journal.fence())),
+        DatastoreSettings::Qdrant(settings) => {
+            let rest = Rest::new(settings.clone()).map_err(|why| anyhow::anyhow!("datastore: {why}"))?;
+            Arc::new(Qdrant::new(provider.clone(), Arc::new(rest)))
+        }
         DatastoreSettings::Script(settings) => {
             Arc::new(ScriptStore::new(pool.name.clone(), (**settings).clone(), &places))
         }

@@ -221,6 +221,18 @@ pub fn client(more: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
+/// The certificates of a file, as the only authorities that a client trusts.
+///
+/// # Errors
+/// When it cannot be read or holds none.
+pub fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let shown = file.display();
+    let pem = std::fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
+    let all =
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{shown}: {}", root_cause(&error)))?;
+    if all.is_empty() { Err(format!("{shown}: it holds no certificate")) } else { Ok(all) }
+}
+
 /// The value of `Authorization` for a bearer token from a file, which is read anew each time, so that a renewed secret
 /// is used at once.
 ///

@@ -10,7 +10,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::operate::drivers::{
-    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, QdrantProgram, ScriptSettings,
+    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, QdrantProgram, QdrantSettings, ScriptSettings,
     ScriptStoreSettings, Victim,
 };
 
@@ -221,29 +221,56 @@ const OF_SCRIPT_STORE: [(&str, &str); 9] = [
     ("env", "it belongs to `type: script`"),
 ];
 
+const OF_QDRANT: [(&str, &str); 2] =
+    [("api_key_file", "it belongs to `type: qdrant`"), ("tls_config", "it belongs to `type: qdrant`")];
+
+/// A file that must be there.
+pub(super) fn existing(section: &Section<'_>, key: &'static str, base_dir: &Path) -> Option<PathBuf> {
+    let path = base_dir.join(section.text(key)?);
+    if let Err(error) = std::fs::File::open(&path) {
+        section.problem(key, format!("{}: {error}", path.display()), "the file must be there and readable");
+    }
+    Some(path)
+}
+
 /// A script that starts work has to return soon: the step itself waits two minutes for it.
 const LONGEST_CALL: Duration = Duration::from_secs(110);
 
 /// `None` only together with a problem.
-pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
-    let types =
-        [("vectornode", DatastoreType::Vectornode), ("script", DatastoreType::Script), ("none", DatastoreType::None)];
-    let given = section.choice("type", &types, &["qdrant"]);
+pub(super) fn datastore(section: &Section<'_>, base_dir: &Path) -> Option<DatastoreSettings> {
+    let types = [
+        ("vectornode", DatastoreType::Vectornode),
+        ("qdrant", DatastoreType::Qdrant),
+        ("script", DatastoreType::Script),
+        ("none", DatastoreType::None),
+    ];
+    let given = section.choice("type", &types, &[]);
     if given.is_none() && section.has("type") {
         return None;
     }
     match given.unwrap_or(DatastoreType::Vectornode) {
         DatastoreType::Vectornode => {
-            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT].concat());
             Some(DatastoreSettings::Vectornode)
+        }
+        DatastoreType::Qdrant => {
+            let tls = section.section("tls_config");
+            let settings = QdrantSettings {
+                api_key_file: existing(section, "api_key_file", base_dir),
+                ca_file: existing(&tls, "ca_file", base_dir),
+            };
+            tls.close();
+            let key = ("api_key", "put the secret into a file and name it in `api_key_file`");
+            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &[key]].concat());
+            Some(DatastoreSettings::Qdrant(settings))
         }
         DatastoreType::Script => {
             let store = script_store(section);
-            section.note_unknown(&["out_of_service", "in_service"], &[]);
+            section.note_unknown(&["out_of_service", "in_service"], &OF_QDRANT);
             store.map(|store| DatastoreSettings::Script(Box::new(store)))
         }
         DatastoreType::None => {
-            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT].concat());
             Some(DatastoreSettings::None)
         }
     }
@@ -252,6 +279,7 @@ pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
 #[derive(Clone, Copy)]
 enum DatastoreType {
     Vectornode,
+    Qdrant,
     Script,
     None,
 }

@@ -167,6 +167,7 @@ impl PoolConfig {
         };
         let datastore = match self.datastore {
             DatastoreSettings::Vectornode => "vectornode",
+            DatastoreSettings::Qdrant(_) => "qdrant",
             DatastoreSettings::Script(_) => "script",
             DatastoreSettings::None => "none",
         };

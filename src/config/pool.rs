@@ -42,7 +42,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     let profile = pool.choice("profile", &profiles, &[]).unwrap_or_default();
 
     let mut policy = Policy::of(profile);
-    let datastore = datastore(&pool.section("datastore"));
+    let datastore = datastore(&pool.section("datastore"), base_dir);
     let provider = provider(&pool.section("provider"), base_dir);
     let page = scrape::preset_name(&pool, datastore.as_ref());
     if page == "qdrant" {
@@ -61,7 +61,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     let schedules = schedules::read(&pool, &policy.thresholds);
     let interval = Duration::from_secs_f64(policy.thresholds.health_check_interval);
     let custom = |format| signals::custom(&pool.section("custom"), format);
-    let (scraped, lines) = scrape::read(&pool.section("scrape"), page, custom, interval, base_dir);
+    let (scraped, lines) = scrape::read(&pool.section("scrape"), page, datastore.as_ref(), custom, interval, base_dir);
     policy.custom = lines;
     let configured = scraped.signals();
     policy.signals.retain(|signal| configured.contains(signal));

@@ -2,12 +2,13 @@
 //! exist; otherwise pure.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::model::Signal;
 use crate::scrape::prometheus::{Asking, Credentials, Query, ServerSettings};
 
+use super::drivers::existing;
 use super::section::Section;
 use super::{drivers, scrape, signals};
 
@@ -60,7 +61,7 @@ fn server(section: &Section<'_>, interval: Duration, base_dir: &Path) -> Option<
         .map(|it| Credentials::Bearer { credentials_file: it.credentials_file });
     let credentials = bearer.or_else(|| basic_auth(section, base_dir));
     let tls = section.section("tls_config");
-    let ca_file = file(&tls, "ca_file", base_dir);
+    let ca_file = existing(&tls, "ca_file", base_dir);
     tls.close();
     section.note_unknown(&[], &[("ca_file", "it stands under `tls_config`, as in Prometheus' own configuration")]);
     Some(ServerSettings { url: url?, timeout, credentials, ca_file })
@@ -72,16 +73,8 @@ fn basic_auth(section: &Section<'_>, base_dir: &Path) -> Option<Credentials> {
     }
     let basic = section.section("basic_auth");
     let username = basic.required("username", basic.text("username"), "the name of the user");
-    let password = basic.required("password_file", file(&basic, "password_file", base_dir), "a file with the password");
+    let password =
+        basic.required("password_file", existing(&basic, "password_file", base_dir), "a file with the password");
     basic.note_unknown(&[], &[("password", "put the secret into a file and name it in `password_file`")]);
     Some(Credentials::Basic { username: username?.into(), password_file: password? })
-}
-
-/// A file that must be there.
-fn file(section: &Section<'_>, key: &'static str, base_dir: &Path) -> Option<PathBuf> {
-    let path = base_dir.join(section.text(key)?);
-    if let Err(error) = std::fs::File::open(&path) {
-        section.problem(key, format!("{}: {error}", path.display()), "the file must be there and readable");
-    }
-    Some(path)
 }

@@ -142,6 +142,7 @@ fn provider_type(provider: &ProviderSettings) -> &'static str {
 fn datastore_type(datastore: &DatastoreSettings) -> &'static str {
     match datastore {
         DatastoreSettings::Vectornode => "vectornode",
+        DatastoreSettings::Qdrant(_) => "qdrant",
         DatastoreSettings::Script(_) => "script",
         DatastoreSettings::None => "none",
     }

@@ -28,6 +28,7 @@ pub(super) fn preset_name(pool: &Section<'_>, datastore: Option<&DatastoreSettin
     let is_json = pool.peek("scrape", "format").and_then(|v| v.as_str()) == Some("json");
     match datastore {
         Some(DatastoreSettings::Vectornode) if !is_json => "vectornode",
+        Some(DatastoreSettings::Qdrant(_)) if !is_json => "qdrant",
         _ => "none",
     }
 }
@@ -40,11 +41,12 @@ struct Draft {
     explicit: Vec<Signal>,
 }
 
-/// `preset` is that of the first page; `custom` are the pool's own signals; `interval` the time between checks, which a
+/// `preset` is that of the first page, which `datastore` serves; `custom` are the pool's own signals; `interval` the time between checks, which a
 /// scrape must not outlast.
 pub(super) fn read(
     section: &Section<'_>,
     preset: &'static str,
+    datastore: Option<&DatastoreSettings>,
     custom: impl FnOnce(Format) -> Vec<Custom>,
     interval: Duration,
     base_dir: &Path,
@@ -54,6 +56,13 @@ pub(super) fn read(
     let aggregate = aggregate(section);
 
     let mut drafts = vec![page(section, preset, base_dir)];
+    let mut ca_file = None;
+    if let Some(DatastoreSettings::Qdrant(settings)) = datastore {
+        // One door for data and pages.
+        let key = settings.api_key_file.clone().map(|credentials_file| Authorization { credentials_file });
+        drafts[0].page.authorization = drafts[0].page.authorization.take().or(key);
+        ca_file = settings.ca_file.clone();
+    }
     let also = section.list("also");
     for item in also.into_iter().flatten() {
         let entry = item.section();
@@ -72,7 +81,17 @@ pub(super) fn read(
         entry.close();
         drafts.push(draft);
     }
+    for further in scrape::further(preset) {
+        drafts.push(drafts[0].further(further));
+    }
     one_source_each(section, &mut drafts);
+    // One that was there for what others tell is not asked.
+    let mut place = 0;
+    let (own, wanted) = (drafts.len() - scrape::further(preset).len(), |draft: &Draft| !draft.page.signals.is_empty());
+    drafts.retain(|draft| {
+        place += 1;
+        place <= own || wanted(draft)
+    });
     let mut lines = BTreeMap::new();
     for Custom { name, source, line } in custom(drafts[0].page.format) {
         lines.extend(line.map(|line| (name.clone(), line)));
@@ -81,7 +100,10 @@ pub(super) fn read(
     let queries = std::mem::take(&mut drafts[0].queries);
     let prometheus = prometheus::read(section, queries, interval, base_dir);
     section.note_unknown(&[], &[("port", "it belongs to `also`; the node's own port stands in its address")]);
-    (ScrapeSettings { pages: drafts.into_iter().map(|d| d.page).collect(), timeout, aggregate, prometheus }, lines)
+    (
+        ScrapeSettings { pages: drafts.into_iter().map(|d| d.page).collect(), timeout, aggregate, prometheus, ca_file },
+        lines,
+    )
 }
 
 /// For all that is asked at one check. `hint` says why it must not be longer than the time between checks, which also
@@ -106,7 +128,16 @@ impl Draft {
                 self.page.signals.remove(&signal);
                 self.queries.insert(signal, query);
             }
+            Given::Nowhere => drop(self.page.signals.remove(&signal)),
         }
+    }
+
+    /// A page that a preset adds, reached as this one is.
+    fn further(&self, further: scrape::Further) -> Draft {
+        let scrape::Further { path, format, signals } = further;
+        let authorization = self.page.authorization.clone();
+        let page = Page { port: None, path: path.into(), format, signals, authorization };
+        Draft { page, queries: BTreeMap::new(), place: self.place.clone(), explicit: Vec::new() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::decide::policy::CustomLine;
 use crate::model::{Signal, Stat, is_name};
 use crate::scrape::prometheus::Query;
-use crate::scrape::settings::{Combine, Format, Selector, Source};
+use crate::scrape::settings::{Combine, Format, Selector, Source, Whole};
 
 use super::section::Section;
 
@@ -30,6 +30,8 @@ pub(super) struct Custom {
 pub(super) enum Given {
     Page(Source),
     Prometheus(Query),
+    /// The preset's is not wanted.
+    Nowhere,
 }
 
 /// The built-in signals of one page, by the names of the documentation.
@@ -40,6 +42,10 @@ pub(super) fn built_in(section: &Section<'_>, format: Format) -> BTreeMap<Signal
             continue;
         }
         let signal = Signal::from_name(name);
+        if section.peek_own(name).and_then(|value| value.as_str()) == Some(NOWHERE) {
+            found.insert(signal, Given::Nowhere);
+            continue;
+        }
         let entry = section.section(name);
         let read = source(&entry, &signal, format);
         let elsewhere = [QUERY, ("high", "lines of built-in signals stand under `thresholds`")];
@@ -110,6 +116,9 @@ fn line(entry: &Section<'_>) -> Option<CustomLine> {
 
 /// The ways to get a signal; an entry is exactly one of them, told by its first key.
 const WAYS: [&str; 6] = ["gauge", "counter", "histogram", "failed", "part", "promql"];
+
+/// In place of an entry: the signal is not watched, though the preset has it.
+const NOWHERE: &str = "none";
 
 const QUERY: (&str, &str) = ("query", "the key of a query is `promql`");
 
@@ -185,7 +194,7 @@ fn on_page(entry: &Section<'_>, signal: &Signal, format: Format) -> Option<Sourc
         _ => {
             let (part, whole) = (series("part"), pair("whole", "the gauge of the capacity"));
             let complement = entry.flag("complement").unwrap_or(false);
-            Some(Source::Quotient { part: part?, whole: whole?, complement })
+            Some(Source::Quotient { part: part?, whole: Whole::plain(whole?), complement })
         }
     }
 }
@@ -209,7 +218,7 @@ fn selected(entry: &Section<'_>, key: &'static str, format: Format) -> Option<Se
     let text = entry.text(key)?;
     let read = match format {
         Format::Text => Selector::parse(text).map_err(|e| e.to_string()),
-        Format::Json if text.starts_with('/') => Ok(Selector { name: text.into(), matchers: Vec::new() }),
+        Format::Json if text.starts_with('/') => Ok(Selector::new(text.into(), Vec::new())),
         Format::Json => Err("a JSON pointer starts with '/', such as /cpu/usage".into()),
     };
     match read {

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod prometheus;
+mod qdrant;
 mod schedules;
 mod scripts;
 
@@ -510,11 +511,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "bytes, or",
         ),
         (
-            "datastore: {type: qdrant}",
-            "pools[0].datastore.type: qdrant is not available in this version",
-            "one of: vectornode",
+            "datastore: {api_key_file: x}",
+            "pools[0].datastore.api_key_file: has no meaning here",
+            "it belongs to `type: qdrant`",
         ),
-        ("datastore: {api_key_file: x}", "pools[0].datastore.api_key_file: is not available in this version", ""),
         ("datastore: {type: none}", "pools[0].datastore.type: provider process runs vector nodes", "set `datastore"),
         ("provider: {type: none}", "pools[0].nodes: is missing", "with provider none, list the nodes"),
         (

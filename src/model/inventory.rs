@@ -128,7 +128,8 @@ pub struct Inventory {
     /// Why the members can agree on no change just now (no leader, no majority, changes still pending …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_quorum: Option<String>,
-    /// Work of others that is no transfer, such as a resharding; one sentence each.
+    /// Work of others that is no transfer, such as a resharding, and what only a person can mend, such as a shard that no
+    /// member has a copy of; one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<String>,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::model::{Gap, Raw, Signal, Timestamp};
 
 use super::exposition::{Dialect, Limits, PageError, Reader};
-use super::settings::Source;
+use super::settings::{Source, Whole};
 use gather::Gathering;
 
 pub use json::from_json;
@@ -75,11 +75,14 @@ pub fn all(signals: &BTreeMap<Signal, Source>, gap: &Gap) -> Extract {
 }
 
 /// Gauge over gauge.
-fn quotient(part: f64, whole: f64, complement: bool) -> Result<f64, Gap> {
-    if whole <= 0.0 {
-        return Err(Gap::NotANumber(format!("{part} of {whole}")));
+fn quotient(part: f64, of: f64, whole: &Whole, complement: bool) -> Result<f64, Gap> {
+    if of <= 0.0 {
+        return Err(Gap::NotANumber(format!("{part} of {of}")));
     }
-    let share = part / whole;
+    if whole.at_most.is_some_and(|most| of > most) {
+        return Err(Gap::NotANumber(format!("{} {of} is no limit", whole.series)));
+    }
+    let share = part / (of * whole.factor);
     Ok(if complement { 1.0 - share } else { share })
 }
 

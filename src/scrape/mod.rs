@@ -24,7 +24,7 @@ use fetch::{Body, Fetched};
 use prometheus::{Prometheus, Told};
 use settings::{Format, Page, ScrapeSettings, Selector, Source};
 
-pub use presets::{PRESETS, preset};
+pub use presets::{Further, PRESETS, further, preset};
 pub use selector::SelectorError;
 
 /// Nodes asked at the same time; further ones wait for one of them to answer or to run out of time.
@@ -64,6 +64,8 @@ pub enum SourcesError {
     Page { path: String, what: String },
     #[error("prometheus: {0}")]
     Prometheus(String),
+    #[error("authorities: {0}")]
+    Authorities(String),
     #[error("no HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
@@ -78,7 +80,15 @@ impl Sources {
         for page in &settings.pages {
             unfit(page).map_or(Ok(()), |what| Err(SourcesError::Page { path: page.path.clone(), what }))?;
         }
-        let client = crate::http::client(|builder| builder.connect_timeout(settings.timeout))?;
+        let trusted = settings.ca_file.as_deref().map(crate::http::authorities).transpose();
+        let trusted = trusted.map_err(SourcesError::Authorities)?;
+        let client = crate::http::client(|builder| {
+            let builder = builder.connect_timeout(settings.timeout);
+            match trusted.clone() {
+                Some(certificates) => builder.tls_certs_only(certificates),
+                None => builder,
+            }
+        })?;
         let prometheus = settings.prometheus.clone().map(Prometheus::new).transpose();
         Ok(Sources { prometheus: prometheus.map_err(SourcesError::Prometheus)?, settings, client })
     }
@@ -157,9 +167,8 @@ fn unfit(page: &Page) -> Option<String> {
     page.signals.iter().find_map(|(signal, source)| {
         let selectors: Vec<&Selector> = match source {
             Source::Gauge { series, .. } | Source::Counter { series, .. } => vec![series],
-            Source::Quotient { part: one, whole: other, .. } | Source::Ratio { failed: one, total: other } => {
-                vec![one, other]
-            }
+            Source::Quotient { part, whole, .. } => vec![part, &whole.series],
+            Source::Ratio { failed, total } => vec![failed, total],
             Source::Histogram { series, .. } if page.format == Format::Json => {
                 return Some(format!("{signal}: {series}: a JSON page has no histograms; use a gauge"));
             }

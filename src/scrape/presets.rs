@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Signal, Stat};
 
-use super::settings::{Selector, Source};
+use super::settings::{Format, Selector, Source, Whole};
 
 /// The names that [`preset`] knows.
 pub const PRESETS: [&str; 4] = ["vectornode", "qdrant", "node_exporter", "none"];
@@ -17,6 +17,21 @@ pub fn preset(name: &str) -> Option<BTreeMap<Signal, Source>> {
         "node_exporter" => Some(node_exporter()),
         "none" => Some(BTreeMap::new()),
         _ => None,
+    }
+}
+
+/// A page of a node beside its first, for what that does not tell.
+pub struct Further {
+    pub path: &'static str,
+    pub format: Format,
+    pub signals: BTreeMap<Signal, Source>,
+}
+
+/// The further pages of a known database. Whatever else is configured for their signals comes before them.
+pub fn further(name: &str) -> Vec<Further> {
+    match name {
+        "qdrant" => vec![qdrant_telemetry(), qdrant_quotas()],
+        _ => Vec::new(),
     }
 }
 
@@ -33,18 +48,54 @@ fn vectornode() -> BTreeMap<Signal, Source> {
     ])
 }
 
-/// Qdrant's page knows requests and vectors, over REST only; its CPU, memory and disk are not on it: a second page of
-/// node_exporter gives those. Durations are of answers with status 200 only. `collections_vector_total` counts every
-/// local replica.
+/// Qdrant's page knows requests, of both protocols, and vectors. A series is left out until its first request, so that a
+/// node which nobody asks has none. REST durations are of answers with status 200 only. What a client did wrong (4xx, and
+/// such codes of gRPC) is no failure. `collections_vector_total` counts every local replica.
 fn qdrant() -> BTreeMap<Signal, Source> {
-    const SEARCHES: &str =
-        r"endpoint=~`/collections/\{collection_name\}/points/(query|search|recommend|discover|scroll).*`";
+    const REST: &str =
+        r"{endpoint=~`/collections/\{collection_name\}/points/(query|search|recommend|discover|scroll).*`}";
+    const GRPC: &str = r"{endpoint=~`/qdrant\.Points/(Query|Search|Recommend|Discover|Scroll).*`}";
+    const FAILED: &str = r#"{status=~"2|4|8|13|14|15"}"#;
+    let both = |rest: String, grpc: String| Selector {
+        twin: Some(Box::new(series(&grpc))),
+        starts_absent: true,
+        ..series(&rest)
+    };
+    let answers =
+        |rest: &str, grpc: &str| both(format!("rest_responses_total{rest}"), format!("grpc_responses_total{grpc}"));
+    let durations =
+        both(format!("rest_responses_duration_seconds{REST}"), format!("grpc_responses_duration_seconds{GRPC}"));
     BTreeMap::from([
-        (Signal::Latency, mean_of_seconds(&format!("rest_responses_duration_seconds{{{SEARCHES}}}"))),
-        (Signal::ErrorRate, ratio(r#"rest_responses_total{status=~"5.."}"#, "rest_responses_total")),
-        (Signal::Throughput, counter(&format!("rest_responses_total{{{SEARCHES}}}"))),
+        (Signal::Latency, Source::Histogram { series: durations, stat: Stat::Mean, factor: 1000.0 }),
+        (Signal::ErrorRate, Source::Ratio { failed: answers(r#"{status=~"5.."}"#, FAILED), total: answers("", "") }),
+        (Signal::Throughput, Source::Counter { series: answers(REST, GRPC), factor: 1.0 }),
         (Signal::Vectors, gauge("collections_vector_total")),
     ])
+}
+
+/// CPU of the process, over the cores it may use, from 1.18 on; the first answer after a start has none. Memory is what the
+/// process holds of its own: mapped pages of vectors and indexes are not in it. Under an unlimited cgroup of the first
+/// version there is a limit of 2^53 KiB, which is none.
+fn qdrant_telemetry() -> Further {
+    const KIB: f64 = 1024.0;
+    const NO_MACHINE_HAS_KIB: f64 = (1_u64 << 40) as f64;
+    let whole = Whole { series: series("/result/app/system/ram_size"), factor: KIB, at_most: Some(NO_MACHINE_HAS_KIB) };
+    let share = |part: &str, whole| Source::Quotient { part: series(part), whole, complement: false };
+    Further {
+        path: "/telemetry?details_level=1",
+        format: Format::Json,
+        signals: BTreeMap::from([
+            (Signal::Cpu, share("/result/app/system/cpu_cores_used", Whole::plain(series("/result/app/system/cores")))),
+            (Signal::Memory, share("/result/memory/resident_bytes", whole)),
+        ]),
+    }
+}
+
+/// The disk that the storage is on, from 1.19 on, whether or not there is a quota. A page of its own: it waits for a hung
+/// peer, which no parameter shortens.
+fn qdrant_quotas() -> Further {
+    let used = Source::Gauge { series: series("/result/usage/disk_usage_percent"), combine: None, factor: 0.01 };
+    Further { path: "/quotas", format: Format::Json, signals: BTreeMap::from([(Signal::Storage, used)]) }
 }
 
 /// The machine: CPU time not idle over all CPU time, memory not available, the root file system not available.
@@ -77,7 +128,7 @@ fn ratio(failed: &str, total: &str) -> Source {
 }
 
 fn used(available: &str, all: &str) -> Source {
-    Source::Quotient { part: series(available), whole: series(all), complement: true }
+    Source::Quotient { part: series(available), whole: Whole::plain(series(all)), complement: true }
 }
 
 fn mean_of_seconds(text: &str) -> Source {
@@ -121,15 +172,60 @@ mod tests {
     }
 
     #[test]
-    fn a_qdrant_page_gives_requests_and_vectors() {
+    fn a_qdrant_page_gives_requests_of_both_protocols_and_vectors() {
         let read = read("qdrant", "qdrant-1.19.0.txt");
         assert_eq!(read[&Signal::Vectors], Ok(Raw::Gauge(50303.0)));
-        assert_eq!(read[&Signal::Throughput], Ok(Raw::Counter(955.0)));
-        assert_eq!(read[&Signal::ErrorRate], Ok(Raw::Ratio { failed: 0.0, total: 1156.0 }));
+        assert_eq!(read[&Signal::Throughput], Ok(Raw::Counter(955.0 + 65.0)));
+        let total = 1156.0 + 65.0;
+        assert_eq!(read[&Signal::ErrorRate], Ok(Raw::Ratio { failed: 0.0, total }), "what a client did wrong is none");
         assert!(
-            matches!(read[&Signal::Latency], Ok(Raw::Histogram { count: 946.0, .. })),
-            "searches answered with 200: {:?}",
+            matches!(read[&Signal::Latency], Ok(Raw::Histogram { count, .. }) if count == 946.0 + 65.0),
+            "REST searches answered with 200, and all of gRPC: {:?}",
             read[&Signal::Latency]
         );
+    }
+
+    #[test]
+    fn a_qdrant_node_that_was_never_asked_has_no_requests_rather_than_unknown_ones() {
+        let page = |text: &str| {
+            let now = Freshness::any(Timestamp::from_millis(0));
+            from_text(text.as_bytes(), Dialect::Text, &preset("qdrant").unwrap(), now)
+        };
+        let quiet = page("# TYPE collections_vector_total gauge\ncollections_vector_total 5\n");
+        assert_eq!(quiet[&Signal::Throughput], Ok(Raw::Counter(0.0)));
+        assert_eq!(quiet[&Signal::ErrorRate], Ok(Raw::Ratio { failed: 0.0, total: 0.0 }));
+        assert!(matches!(quiet[&Signal::Latency], Ok(Raw::Histogram { count: 0.0, .. })));
+        let failing = page(
+            "rest_responses_total{method=\"POST\",endpoint=\"/x\",status=\"507\"} 3\n\
+             grpc_responses_total{endpoint=\"/qdrant.Points/Search\",status=\"14\"} 2\n\
+             grpc_responses_total{endpoint=\"/qdrant.Points/Search\",status=\"5\"} 1\n",
+        );
+        assert_eq!(failing[&Signal::ErrorRate], Ok(Raw::Ratio { failed: 5.0, total: 6.0 }));
+        assert!(failing[&Signal::Vectors].is_err(), "a page of something else is not taken for a quiet node");
+    }
+
+    #[test]
+    fn qdrant_tells_of_its_machine_elsewhere() {
+        let answered = |case: &str| {
+            let path = format!("{}/tests/fixtures/qdrant/{case}.json", env!("CARGO_MANIFEST_DIR"));
+            let case: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            case["response"]["body"].clone()
+        };
+        let read = |page: &Further, body: &serde_json::Value| {
+            crate::scrape::extract::from_json(body.to_string().as_bytes(), &page.signals)
+        };
+        let pages = further("qdrant");
+        let mut told = answered("telemetry_details_level_1");
+        let seen = read(&pages[0], &told);
+        assert_eq!(seen[&Signal::Cpu], Ok(Raw::Gauge(0.2490565 / 2.0)));
+        assert!(seen[&Signal::Memory].is_err(), "9007199254740988 KiB is no limit: {:?}", seen[&Signal::Memory]);
+        told["result"]["app"]["system"]["ram_size"] = 81_952.into();
+        assert_eq!(read(&pages[0], &told)[&Signal::Memory], Ok(Raw::Gauge(40_976_384.0 / (81_952.0 * 1024.0))));
+        told["result"]["app"]["system"].as_object_mut().unwrap().remove("cpu_cores_used");
+        assert!(read(&pages[0], &told)[&Signal::Cpu].is_err(), "the first answer after a start has none");
+        assert_eq!(read(&pages[1], &answered("quotas"))[&Signal::Storage], Ok(Raw::Gauge(0.73)));
+        for page in &pages {
+            assert!(read(page, &answered("standalone_cluster")).values().all(Result::is_err), "{}", page.path);
+        }
     }
 }

@@ -26,7 +26,7 @@ impl Selector {
     /// Says what is wrong, and where it can, what to write instead.
     pub fn parse(text: &str) -> Result<Selector, SelectorError> {
         if text.starts_with('/') {
-            return Ok(Selector { name: text.into(), matchers: Vec::new() });
+            return Ok(Selector::new(text.into(), Vec::new()));
         }
         let mut parser = Parser { left: text.trim().chars().peekable() };
         parser.selector().map_err(|what| SelectorError { text: text.chars().take(120).collect(), what })
@@ -102,7 +102,7 @@ impl Parser<'_> {
             Some('.' | '-') => Err("a name with such characters is written {\"my.name\"}".into()),
             Some(c) => Err(format!("{c:?} stands where nothing may follow")),
             None if name.is_empty() => Err("the name is missing".into()),
-            None => Ok(Selector { name, matchers }),
+            None => Ok(Selector::new(name, matchers)),
         }
     }
 

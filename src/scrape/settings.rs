@@ -23,6 +23,8 @@ pub struct ScrapeSettings {
     pub aggregate: BTreeMap<Signal, Aggregate>,
     /// What is asked of a Prometheus server instead; a signal comes from one of both.
     pub prometheus: Option<Asking>,
+    /// Certificates of the authorities that are trusted for pages over TLS, instead of the machine's.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl ScrapeSettings {
@@ -79,7 +81,7 @@ pub enum Source {
     /// Gauge over gauge, such as used bytes over capacity; with `complement` the signal is 1 minus that.
     Quotient {
         part: Selector,
-        whole: Selector,
+        whole: Whole,
         complement: bool,
     },
     Counter {
@@ -97,6 +99,23 @@ pub enum Source {
     },
 }
 
+/// What a [`Source::Quotient`] is a part of.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    pub series: Selector,
+    /// Its unit in that of the part, such as 1024 for KiB of which the part is bytes.
+    pub factor: f64,
+    /// A number above it stands for "no limit", of which nothing is a share.
+    pub at_most: Option<f64>,
+}
+
+impl Whole {
+    /// In the same unit, whatever it is.
+    pub fn plain(series: Selector) -> Whole {
+        Whole { series, factor: 1.0, at_most: None }
+    }
+}
+
 /// How several matching gauges become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combine {
@@ -110,6 +129,17 @@ pub enum Combine {
 pub struct Selector {
     pub name: String,
     pub matchers: Vec<Matcher>,
+    /// Further series that count as these: those of a second protocol.
+    pub twin: Option<Box<Selector>>,
+    /// The page leaves a series out until there is something to count: none is zero, not missing.
+    pub starts_absent: bool,
+}
+
+impl Selector {
+    /// One name, its labels, and no more.
+    pub fn new(name: String, matchers: Vec<Matcher>) -> Selector {
+        Selector { name, matchers, twin: None, starts_absent: false }
+    }
 }
 
 #[derive(Clone, Debug)]

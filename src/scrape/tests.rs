@@ -69,7 +69,8 @@ fn page(path: &str, signals: &[(Signal, &str)]) -> Page {
 }
 
 fn sources(pages: Vec<Page>, timeout: Duration) -> Sources {
-    Sources::new(ScrapeSettings { pages, timeout, aggregate: BTreeMap::new(), prometheus: None }).unwrap()
+    Sources::new(ScrapeSettings { pages, timeout, aggregate: BTreeMap::new(), prometheus: None, ca_file: None })
+        .unwrap()
 }
 
 async fn one(sources: &Sources, address: String) -> NodeSample {
@@ -250,8 +251,13 @@ fn what_a_format_cannot_give_is_refused() {
         (json(with(histogram("/h"))), "has no histograms"),
     ];
     for (page, says) in cases {
-        let settings =
-            ScrapeSettings { pages: vec![page], timeout: INTERVAL, aggregate: BTreeMap::new(), prometheus: None };
+        let settings = ScrapeSettings {
+            pages: vec![page],
+            timeout: INTERVAL,
+            aggregate: BTreeMap::new(),
+            prometheus: None,
+            ca_file: None,
+        };
         let error = Sources::new(settings).expect_err(says).to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -305,6 +311,7 @@ async fn where_prometheus_tells_of_all_no_page_is_asked_for() {
             timeout: Duration::from_secs(5),
             aggregate: BTreeMap::new(),
             prometheus: Some(asking(health)),
+            ca_file: None,
         };
         let sources = Sources::new(settings).unwrap();
         let targets = [Target { id: NodeId::new("n1").unwrap(), address: node.clone() }];

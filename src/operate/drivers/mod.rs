@@ -6,6 +6,7 @@ pub mod file_sd;
 pub mod http;
 pub mod none;
 pub mod process;
+pub mod qdrant;
 pub mod qdrant_node;
 pub mod script;
 pub mod script_store;

@@ -89,9 +89,19 @@ impl HttpSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreSettings {
     Vectornode,
+    Qdrant(QdrantSettings),
     Script(Box<ScriptStoreSettings>),
     /// The nodes hold no data.
     None,
+}
+
+/// How the nodes of a Qdrant cluster are asked; where they are, the provider says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QdrantSettings {
+    /// Holds the API key; read anew for each request. A read-only key is enough to observe.
+    pub api_key_file: Option<PathBuf>,
+    /// Certificates of the authorities that are trusted instead of the machine's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Scripts of the user's that tell of a cluster and change it.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::model::{Gap, Raw, Signal, Stat};
 use crate::scrape::exposition::{Sample, float};
-use crate::scrape::settings::{Combine, Selector, Source};
+use crate::scrape::settings::{Combine, Selector, Source, Whole};
 
 use super::{Freshness, count, quotient};
 
 /// The samples that one source has met so far.
 pub(super) enum Gathering<'s> {
     Gauge { series: Matched<'s>, combine: Option<Combine>, factor: f64 },
-    Quotient { part: Matched<'s>, whole: Matched<'s>, complement: bool },
+    Quotient { part: Matched<'s>, all: Matched<'s>, whole: &'s Whole, complement: bool },
     Counter { series: Matched<'s>, factor: f64 },
     Ratio { failed: Matched<'s>, total: Matched<'s> },
     Histogram(Box<Buckets<'s>>),
@@ -24,7 +24,8 @@ impl<'s> Gathering<'s> {
                 Gathering::Gauge { series: Matched::of(series), combine: *combine, factor: *factor }
             }
             Source::Quotient { part, whole, complement } => {
-                Gathering::Quotient { part: Matched::of(part), whole: Matched::of(whole), complement: *complement }
+                let all = Matched::of(&whole.series);
+                Gathering::Quotient { part: Matched::of(part), all, whole, complement: *complement }
             }
             Source::Counter { series, factor } => Gathering::Counter { series: Matched::of(series), factor: *factor },
             Source::Ratio { failed, total } => {
@@ -47,7 +48,7 @@ impl<'s> Gathering<'s> {
             Gathering::Gauge { series, .. } | Gathering::Counter { series, .. } => {
                 series.offer(sample, "", fresh);
             }
-            Gathering::Quotient { part: one, whole: other, .. } | Gathering::Ratio { failed: one, total: other } => {
+            Gathering::Quotient { part: one, all: other, .. } | Gathering::Ratio { failed: one, total: other } => {
                 one.offer(sample, "", fresh);
                 other.offer(sample, "", fresh);
             }
@@ -60,8 +61,9 @@ impl<'s> Gathering<'s> {
             Gathering::Gauge { series, combine, factor } => {
                 Ok(Raw::Gauge(signal.checked(series.gauge(combine)? * factor)?))
             }
-            Gathering::Quotient { part, whole, complement } => {
-                Ok(Raw::Gauge(signal.checked(quotient(part.gauge(None)?, whole.gauge(None)?, complement)?)?))
+            Gathering::Quotient { part, all, whole, complement } => {
+                let share = quotient(part.gauge(None)?, all.gauge(None)?, whole, complement)?;
+                Ok(Raw::Gauge(signal.checked(share)?))
             }
             Gathering::Counter { series, factor } => Ok(Raw::Counter(count(series.summed()? * factor)?)),
             Gathering::Ratio { failed, total } => {
@@ -93,7 +95,8 @@ impl<'s> Matched<'s> {
 
     /// Takes the sample if it is named `<selector's name><suffix>` and its labels match; says whether it did.
     fn offer(&mut self, sample: &Sample<'_, '_>, suffix: &str, fresh: Freshness) -> bool {
-        let meant = sample.name.is_joined(&self.selector.name, suffix) && self.selector.matches_labels(sample);
+        let of = |selector: &Selector| sample.name.is_joined(&selector.name, suffix) && selector.matches_labels(sample);
+        let meant = of(self.selector) || self.selector.twin.as_deref().is_some_and(of);
         if !meant || !self.seen.insert(sample.identity()) {
             return false;
         }
@@ -108,7 +111,7 @@ impl<'s> Matched<'s> {
     /// Something matched, and none of it is too old.
     fn there(&self) -> Result<(), Gap> {
         match (self.samples, self.stale) {
-            (0, _) => Err(Gap::NoSeries(self.selector.to_string())),
+            (0, _) if !self.selector.starts_absent => Err(Gap::NoSeries(self.selector.to_string())),
             (_, Some(age)) => Err(Gap::Stale(age)),
             _ => Ok(()),
         }

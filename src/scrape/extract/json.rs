@@ -21,7 +21,7 @@ fn raw(page: &Value, signal: &Signal, source: &Source) -> Result<Raw, Gap> {
     match source {
         Source::Gauge { series, factor, .. } => Ok(Raw::Gauge(signal.checked(number(page, series)? * factor)?)),
         Source::Quotient { part, whole, complement } => {
-            let share = quotient(number(page, part)?, number(page, whole)?, *complement)?;
+            let share = quotient(number(page, part)?, number(page, &whole.series)?, whole, *complement)?;
             Ok(Raw::Gauge(signal.checked(share)?))
         }
         Source::Counter { series, factor } => Ok(Raw::Counter(count(number(page, series)? * factor)?)),

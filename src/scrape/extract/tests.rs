@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Stat;
-use crate::scrape::settings::{Combine, Selector};
+use crate::scrape::settings::{Combine, Selector, Whole};
 
 fn series(text: &str) -> Selector {
     Selector::parse(text).unwrap()
@@ -21,7 +21,7 @@ fn ratio(failed: &str, total: &str) -> Source {
 }
 
 fn share(part: &str, whole: &str, complement: bool) -> Source {
-    Source::Quotient { part: series(part), whole: series(whole), complement }
+    Source::Quotient { part: series(part), whole: Whole::plain(series(whole)), complement }
 }
 
 /// At 100 s, with an interval of 30 s.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use tokio::time::Instant;
 
 use super::Target;
@@ -95,13 +95,7 @@ impl Prometheus {
     /// # Errors
     /// When the certificates cannot be read, or no HTTP client can be made.
     pub fn new(asking: Asking) -> Result<Prometheus, String> {
-        let trusted = asking.server.ca_file.as_ref().map(|file| {
-            let shown = file.display();
-            let pem = std::fs::read(file).map_err(|error| format!("{shown}: {error}"))?;
-            let all = Certificate::from_pem_bundle(&pem).map_err(|error| format!("{shown}: {}", root_cause(&error)))?;
-            if all.is_empty() { Err(format!("{shown}: it holds no certificate")) } else { Ok(all) }
-        });
-        let trusted = trusted.transpose()?;
+        let trusted = asking.server.ca_file.as_deref().map(crate::http::authorities).transpose()?;
         let client = crate::http::client(|builder| match trusted.clone() {
             Some(certificates) => builder.tls_certs_only(certificates),
             None => builder,
