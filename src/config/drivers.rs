@@ -10,7 +10,8 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::operate::drivers::{
-    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings, Victim,
+    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, ScriptSettings, ScriptStoreSettings,
+    ServiceHookSettings, Victim,
 };
 
 use super::scrape;
@@ -204,6 +205,11 @@ const OF_SCRIPT_STORE: [(&str, &str); 9] = [
     ("env", "it belongs to `type: script`"),
 ];
 
+const OF_STORES: [(&str, &str); 2] = [
+    ("out_of_service", "it belongs to a datastore that holds data"),
+    ("in_service", "it belongs to a datastore that holds data"),
+];
+
 /// A script that starts work has to return soon: the step itself waits two minutes for it.
 const LONGEST_CALL: Duration = Duration::from_secs(110);
 
@@ -222,11 +228,11 @@ pub(super) fn datastore(section: &Section<'_>) -> Option<DatastoreSettings> {
         }
         DatastoreType::Script => {
             let store = script_store(section);
-            section.note_unknown(&["out_of_service", "in_service"], &[]);
+            section.close();
             store.map(|store| DatastoreSettings::Script(Box::new(store)))
         }
         DatastoreType::None => {
-            section.note_unknown(&["api_key_file"], &OF_SCRIPT_STORE);
+            section.note_unknown(&["api_key_file"], &[OF_SCRIPT_STORE.as_slice(), &OF_STORES].concat());
             Some(DatastoreSettings::None)
         }
     }
@@ -257,4 +263,17 @@ fn script_store(section: &Section<'_>) -> Option<ScriptStoreSettings> {
         timeout,
         env,
     })
+}
+
+/// The hooks around a datastore of any type that holds data. To be read before the datastore, whose other keys depend on
+/// its type; that of scripts reads `env` itself.
+pub(super) fn service_hooks(section: &Section<'_>) -> Option<ServiceHookSettings> {
+    let kind = section.item("type").and_then(|item| item.value.as_str());
+    if kind == Some("none") || !(section.has("out_of_service") || section.has("in_service")) {
+        return None;
+    }
+    let hook = |key| section.has(key).then(|| argv(section, key)).flatten();
+    let (out_of_service, in_service) = (hook("out_of_service"), hook("in_service"));
+    let env = if kind == Some("script") { BTreeMap::new() } else { environment(&section.section("env")) };
+    Some(ServiceHookSettings { out_of_service, in_service, env })
 }
