@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::operate::drivers::{
     DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, QdrantProgram, QdrantSettings, ScriptSettings,
-    ScriptStoreSettings, Victim,
+    ScriptStoreSettings, ServiceHookSettings, Victim,
 };
 
 use super::scrape;
@@ -233,6 +233,11 @@ pub(super) fn existing(section: &Section<'_>, key: &'static str, base_dir: &Path
     Some(path)
 }
 
+const OF_STORES: [(&str, &str); 2] = [
+    ("out_of_service", "it belongs to a datastore that holds data"),
+    ("in_service", "it belongs to a datastore that holds data"),
+];
+
 /// A script that starts work has to return soon: the step itself waits two minutes for it.
 const LONGEST_CALL: Duration = Duration::from_secs(110);
 
@@ -266,11 +271,11 @@ pub(super) fn datastore(section: &Section<'_>, base_dir: &Path) -> Option<Datast
         }
         DatastoreType::Script => {
             let store = script_store(section);
-            section.note_unknown(&["out_of_service", "in_service"], &OF_QDRANT);
+            section.note_unknown(&[], &OF_QDRANT);
             store.map(|store| DatastoreSettings::Script(Box::new(store)))
         }
         DatastoreType::None => {
-            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT].concat());
+            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT, &OF_STORES].concat());
             Some(DatastoreSettings::None)
         }
     }
@@ -302,4 +307,17 @@ fn script_store(section: &Section<'_>) -> Option<ScriptStoreSettings> {
         timeout,
         env,
     })
+}
+
+/// The hooks around a datastore of any type that holds data. To be read before the datastore, whose other keys depend on
+/// its type; that of scripts reads `env` itself.
+pub(super) fn service_hooks(section: &Section<'_>) -> Option<ServiceHookSettings> {
+    let kind = section.item("type").and_then(|item| item.value.as_str());
+    if kind == Some("none") || !(section.has("out_of_service") || section.has("in_service")) {
+        return None;
+    }
+    let hook = |key| section.has(key).then(|| argv(section, key)).flatten();
+    let (out_of_service, in_service) = (hook("out_of_service"), hook("in_service"));
+    let env = if kind == Some("script") { BTreeMap::new() } else { environment(&section.section("env")) };
+    Some(ServiceHookSettings { out_of_service, in_service, env })
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
-use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings};
+use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings, ServiceHookSettings};
 use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
 use crate::serve::AccessSettings;
@@ -62,6 +62,8 @@ pub struct PoolConfig {
     pub node_files: Vec<PathBuf>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
+    /// Scripts that send clients to a node, and away from it.
+    pub service_hooks: Option<ServiceHookSettings>,
     /// Which alerts of Alertmanager's belong to which entry of `alerts`.
     pub alert_routes: Vec<Route>,
     /// Scheduled windows, in the order of the file; names are unique.

@@ -101,6 +101,13 @@ pub(super) struct State {
     pub tally: Tally,
     /// How long a shard takes to move; `None`: it never arrives.
     pub flight: Option<Duration>,
+    /// The store only ever copies: the source's copy is dropped when that is asked for.
+    pub copies_only: bool,
+    /// Whether clients are sent to nodes, and away from them, by hooks; and to which they are sent.
+    pub has_hooks: bool,
+    pub served: BTreeSet<NodeId>,
+    /// Milliseconds that each transfer in flight adds to the search latency.
+    pub burden: f64,
     pub listing: Listing,
     pub store_is_silent: bool,
     /// The longest that a read takes.
@@ -155,6 +162,10 @@ impl World {
             ledger: Vec::new(),
             tally: Tally::default(),
             flight: Some(Duration::from_secs(5)),
+            copies_only: false,
+            has_hooks: false,
+            served: (1..=scale.nodes).map(node).collect(),
+            burden: 0.0,
             listing: Listing::Told,
             store_is_silent: false,
             reads_last: Duration::ZERO,
@@ -223,6 +234,31 @@ impl World {
     /// How long a shard takes to move from now on; `None`: it never arrives.
     pub fn set_flight(&self, flight: Option<Duration>) {
         self.state().flight = flight;
+    }
+
+    /// The store only ever copies from now on, and drops what is at the source when that is asked for.
+    pub fn only_copies(&self) {
+        self.state().copies_only = true;
+    }
+
+    /// Clients are sent to nodes by hooks from now on.
+    pub fn has_hooks(&self) {
+        self.state().has_hooks = true;
+    }
+
+    /// Nodes that clients are sent to.
+    pub fn served(&self) -> Vec<String> {
+        self.state().served.iter().map(ToString::to_string).collect()
+    }
+
+    /// The most copies that were on their way at once, as the journal had it.
+    pub fn most_at_once(&self) -> u64 {
+        self.as_left().tally.most_at_once
+    }
+
+    /// Transfers in flight just now.
+    pub fn in_flight(&self) -> usize {
+        self.state().flights.len()
     }
 
     /// Whether nodes, asked themselves, serve.

@@ -125,6 +125,21 @@ impl ScriptStoreSettings {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 }
 
+/// Scripts of the user's that send clients to a node and away from it, such as by a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceHookSettings {
+    /// Without one there is nothing to do.
+    pub out_of_service: Option<Vec<String>>,
+    pub in_service: Option<Vec<String>>,
+    /// Added to the cleared environment.
+    pub env: BTreeMap<String, String>,
+}
+
+impl ServiceHookSettings {
+    /// The longest that a hook may take.
+    pub const TIMEOUT: Duration = Duration::from_secs(60);
+}
+
 /// Where drivers keep their files, below the storage path.
 #[derive(Clone, Debug)]
 pub struct Places {
