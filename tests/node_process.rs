@@ -189,7 +189,10 @@ async fn what_a_launcher_becomes_keeps_the_lock_and_is_the_same_process() {
     let dir = storage.0.path().canonicalize().unwrap().join("nodes/q");
     std::fs::create_dir_all(&dir).unwrap();
     let program = storage.0.path().join("qdrant");
-    common::script(&program, "#!/bin/sh\npwd > told\necho \"$@\" >> told\nenv >> told\nmv told said\nexec sleep 1000\n");
+    common::script(
+        &program,
+        "#!/bin/sh\npwd > told\necho \"$@\" >> told\nenv >> told\nmv told said\nexec sleep 1000\n",
+    );
     let launch = |bootstrap: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vecscale"));
         command.arg("qdrant-node").arg("--data").arg(&dir).arg("--program").arg(&program).args(bootstrap);

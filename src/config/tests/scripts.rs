@@ -122,7 +122,10 @@ fn a_provider_of_processes_may_run_qdrant() {
     let (what, _) = only_problem(&format!("provider: {{type: process, program: '{program}'}}"));
     assert_eq!(what, "pools[0].datastore.type: provider process runs Qdrant, whose shards would be lost with it");
     let (what, _) = only_problem("datastore: {type: qdrant}\nprovider: {type: process}");
-    assert_eq!(what, "pools[0].datastore.type: provider process runs vector nodes, whose shards would be lost with them");
+    assert_eq!(
+        what,
+        "pools[0].datastore.type: provider process runs vector nodes, whose shards would be lost with them"
+    );
 }
 
 #[test]
