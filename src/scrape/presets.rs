@@ -48,9 +48,9 @@ fn vectornode() -> BTreeMap<Signal, Source> {
     ])
 }
 
-/// Qdrant's page knows requests, of both protocols, and vectors. A series is left out until its first request, so that a
-/// node which nobody asks has none. REST durations are of answers with status 200 only. What a client did wrong (4xx, and
-/// such codes of gRPC) is no failure. `collections_vector_total` counts every local replica.
+/// Qdrant's page knows requests, of both protocols, and vectors. A series is left out until its first request, so that
+/// a node which nobody asks has none. REST durations are of answers with status 200 only. What a client did wrong (4xx,
+/// and such codes of gRPC) is no failure. `collections_vector_total` counts every local replica.
 fn qdrant() -> BTreeMap<Signal, Source> {
     const REST: &str =
         r"{endpoint=~`/collections/\{collection_name\}/points/(query|search|recommend|discover|scroll).*`}";
@@ -73,9 +73,9 @@ fn qdrant() -> BTreeMap<Signal, Source> {
     ])
 }
 
-/// CPU of the process, over the cores it may use, from 1.18 on; the first answer after a start has none. Memory is what the
-/// process holds of its own: mapped pages of vectors and indexes are not in it. Under an unlimited cgroup of the first
-/// version there is a limit of 2^53 KiB, which is none.
+/// CPU of the process, over the cores it may use, from 1.18 on; the first answer after a start has none. Memory is what
+/// the process holds of its own: mapped pages of vectors and indexes are not in it. Under an unlimited cgroup of the
+/// first version there is a limit of 2^53 KiB, which is none.
 fn qdrant_telemetry() -> Further {
     const KIB: f64 = 1024.0;
     const NO_MACHINE_HAS_KIB: f64 = (1_u64 << 40) as f64;
@@ -91,8 +91,8 @@ fn qdrant_telemetry() -> Further {
     }
 }
 
-/// The disk that the storage is on, from 1.19 on, whether or not there is a quota. A page of its own: it waits for a hung
-/// peer, which no parameter shortens.
+/// The disk that the storage is on, from 1.19 on, whether or not there is a quota. A page of its own: it waits for a
+/// hung peer, which no parameter shortens.
 fn qdrant_quotas() -> Further {
     let used = Source::Gauge { series: series("/result/usage/disk_usage_percent"), combine: None, factor: 0.01 };
     Further { path: "/quotas", format: Format::Json, signals: BTreeMap::from([(Signal::Storage, used)]) }

@@ -1,9 +1,9 @@
 //! Datastore driver for Qdrant, over the REST API of its nodes.
 //!
 //! Qdrant's answer to a change says that it was taken up, not that it is done: what was done is read from the cluster,
-//! before and after each call. A relocation is a copy that is made, watched, and only then the source's copy is dropped:
-//! Qdrant's own `move_shard` fails searches as it cuts over, and onto a node that holds a copy already it makes two
-//! copies one. Nothing is ever taken from a shard but a copy beside an active one on a node that answers.
+//! before and after each call. A relocation is a copy that is made, watched, and only then the source's copy is
+//! dropped: Qdrant's own `move_shard` fails searches as it cuts over, and onto a node that holds a copy already it
+//! makes two copies one. Nothing is ever taken from a shard but a copy beside an active one on a node that answers.
 //!
 //! | file | |
 //! |---|---|

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use serde_json::json;
 
 use super::placement::seen_by_one;
-use super::survey::{Peer, Survey};
+use super::survey::{Peer, Survey, learn};
 use super::told::{PeerId, TransferTold};
 use super::words::{Changed, NotTold};
 use super::{CORDONED, NAMES, Qdrant};
@@ -14,8 +14,8 @@ use crate::model::{Machine, NodeId};
 use crate::operate::drivers::{Effect, Unanswered};
 
 impl Qdrant {
-    /// The member that is to speak for itself: one that answers, and is a member on the others' word too. A removed node
-    /// and one with a cluster of its own answer just as calmly.
+    /// The member that is to speak for itself: one that answers, and is a member on the others' word too. A removed
+    /// node and one with a cluster of its own answer just as calmly.
     pub(super) fn witness<'a>(&self, survey: &'a Survey, node: &NodeId) -> Result<&'a Peer, Unanswered> {
         let no = |why: &str| Unanswered(format!("{node}: {why}"));
         if let Some(why) = survey.stranger(node) {
@@ -98,8 +98,8 @@ impl Qdrant {
         self.ask.set_key(address, CORDONED, json!({"peers": cordoned})).await.effect()
     }
 
-    /// Keeps in the cluster who is who, so that a start while one is dead can name it. Best effort: what cannot be written
-    /// now is written with the next change.
+    /// Keeps in the cluster who is who, so that a start while one is dead can name it. Best effort: what cannot be
+    /// written now is written with the next change.
     pub(super) async fn note_names(&self, survey: &Survey) {
         let Some((_, address)) = agreeing(survey, None) else { return };
         let known = self.memory().stored.clone();
@@ -111,7 +111,7 @@ impl Qdrant {
             },
         };
         let mut next = stored.clone();
-        next.extend(survey.names());
+        learn(&mut next, survey.names());
         next.retain(|peer, _| survey.peers.contains_key(peer));
         if next == stored || self.ask.set_key(address, NAMES, json!(next)).await == Changed::Accepted {
             self.memory().stored = Some(next);
@@ -138,8 +138,8 @@ impl Qdrant {
         }
     }
 
-    /// Strikes a dead member off. What it was listed for must have an active copy on a member that answers, on the word of
-    /// every such member: Qdrant itself would give up the last one without asking.
+    /// Strikes a dead member off. What it was listed for must have an active copy on a member that answers, on the word
+    /// of every such member: Qdrant itself would give up the last one without asking.
     pub(super) async fn strike_off(&self, node: &NodeId) -> Effect<()> {
         let survey = match self.survey().await {
             Ok(survey) => survey,

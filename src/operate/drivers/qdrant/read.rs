@@ -9,15 +9,15 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::placement::{Placed, add_sizes, done_bytes, gathered, seen_by_one, wanted};
-use super::survey::{Asked, Survey, settle};
+use super::survey::{Asked, Survey, learn, nameless, settle};
 use super::told::{LocalView, PeerId, Size, minor};
 use super::words::NotTold;
 use super::{CORDONED, NAMES, Qdrant};
 use crate::model::{Inventory, Member, NodeId, Replica, ReplicaState, ShardId, Transfer};
 use crate::operate::drivers::Unanswered;
 
-/// Qdrant never ends a transfer whose source is dead. So long a source must be silent, before its transfers are no longer
-/// told of and may be aborted: a restart takes seconds.
+/// Qdrant never ends a transfer whose source is dead. So long a source must be silent, before its transfers are no
+/// longer told of and may be aborted: a restart takes seconds.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
 
 /// What is remembered between looks, for as long as the driver lives.
@@ -94,7 +94,7 @@ impl Qdrant {
             survey = settle(&asked, &known).map_err(Unanswered)?;
         }
         let mut memory = self.memory();
-        memory.names.extend(survey.names());
+        learn(&mut memory.names, survey.names());
         survey.long_silent = memory.long_silent(&survey, Instant::now());
         if survey.no_quorum.is_none() {
             survey.no_quorum = stuck(&survey, &memory.pending);
@@ -186,10 +186,7 @@ impl Qdrant {
     /// Puts survey, shards and cordons together.
     pub(super) fn inventory_of(&self, survey: &Survey, shards: Shards, cordoned: &BTreeSet<PeerId>) -> Inventory {
         let mut memory = self.memory();
-        let node = |peer: PeerId| {
-            let unlisted = || NodeId::new(&format!("peer-{peer}")).expect("letters and digits");
-            survey.peers.get(&peer).map_or_else(unlisted, |peer| peer.node.clone())
-        };
+        let node = |peer: PeerId| survey.peers.get(&peer).map_or_else(|| nameless(peer), |peer| peer.node.clone());
         let mut seen = Inventory { no_quorum: survey.no_quorum.clone(), ..Inventory::default() };
         let mut indexing = BTreeSet::new();
         for (name, placed) in &shards.placed {
@@ -246,8 +243,8 @@ impl Memory {
         long
     }
 
-    /// The size of a copy: told now; where its node is silent, told by another whole copy or before. A copy that is being
-    /// filled has what it says, else nothing.
+    /// The size of a copy: told now; where its node is silent, told by another whole copy or before. A copy that is
+    /// being filled has what it says, else nothing.
     fn size(&mut self, shard: &ShardId, peer: PeerId, placed: &Placed) -> Size {
         let key = (shard.clone(), peer);
         let before = self.sizes.get(&key).copied();

@@ -1,12 +1,12 @@
-//! Copies that are made, dropped and called off. What may be done is decided by plain functions from what *every* living
-//! member sees at that moment; members that see different things are waited for.
+//! Copies that are made, dropped and called off. What may be done is decided by plain functions from what *every*
+//! living member sees at that moment; members that see different things are waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Qdrant;
 use super::placement::{Placed, seen_by_one, wanted};
 use super::read::wanted_of;
-use super::survey::Survey;
+use super::survey::{Survey, nameless};
 use super::told::{PeerId, TransferTold, minor};
 use super::words::Changed;
 use crate::model::{Move, NodeId, ReplicaState, ShardId};
@@ -62,8 +62,7 @@ pub enum End {
 
 impl Sight {
     fn name(&self, peer: PeerId) -> NodeId {
-        let known = self.survey.peers.get(&peer).map(|peer| peer.node.clone());
-        known.unwrap_or_else(|| NodeId::new(&format!("peer-{peer}")).expect("letters and digits"))
+        self.survey.peers.get(&peer).map_or_else(|| nameless(peer), |peer| peer.node.clone())
     }
 
     fn transfers(&self, shard: u32) -> impl Iterator<Item = &TransferTold> {
@@ -98,7 +97,8 @@ impl Sight {
     }
 }
 
-/// Whether a copy may be started. `is_move`: the source's copy is to go afterwards; `ours`: this driver started it before.
+/// Whether a copy may be started. `is_move`: the source's copy is to go afterwards; `ours`: this driver started it
+/// before.
 pub fn may_copy(sight: &Sight, way: Way, is_move: bool, ours: bool) -> Next {
     let Way { shard, from, to } = way;
     if let Some(transfer) = sight.transfers(shard).next() {

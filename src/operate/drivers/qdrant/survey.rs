@@ -121,18 +121,22 @@ pub fn settle(asked: &[Asked], known: &BTreeMap<PeerId, NodeId>) -> Result<Surve
     let by_peer = by_peer(asked)?;
     let reference = reference(asked)?;
     let registered = &by_peer[&reference].own.as_ref().expect("the reference answers").peers;
+    let mut taken: BTreeSet<&NodeId> = asked.iter().filter(|it| it.own.is_ok()).map(|it| &it.machine.id).collect();
     let mut peers = BTreeMap::new();
     for (id, peer) in registered {
         let speaks = by_peer.get(id).copied();
         let machine = speaks.or_else(|| silent_machine(*id, registered, asked, known));
+        // One that is known from before, and whose machine is listed no more, keeps its name.
+        let unlisted = |node: &&NodeId| !asked.iter().any(|it| it.machine.id == **node);
+        let name = machine.map(|it| &it.machine.id).or(known.get(id).filter(unlisted));
+        let name = name.filter(|&name| taken.insert(name) || speaks.is_some());
+        let machine = machine.filter(|_| name.is_some());
         let address = machine.map_or(peer.uri.trim_end_matches('/').to_string(), |it| it.machine.address.clone());
-        let elsewhere = |node: &&NodeId| !asked.iter().any(|it| it.machine.id == **node);
-        let name = machine.map(|it| &it.machine.id).or(known.get(id).filter(elsewhere)).cloned();
         peers.insert(
             *id,
             Peer {
                 is_nameless: name.is_none(),
-                node: name.unwrap_or_else(|| NodeId::new(&format!("peer-{id}")).expect("letters and digits")),
+                node: name.cloned().unwrap_or_else(|| nameless(*id)),
                 address,
                 own: speaks.and_then(|it| it.own.clone().ok()),
                 version: speaks.and_then(|it| it.version.clone()),
@@ -150,6 +154,17 @@ pub fn settle(asked: &[Asked], known: &BTreeMap<PeerId, NodeId>) -> Result<Surve
         Err(why) => survey.no_quorum = Some(why),
     }
     Ok(survey)
+}
+
+/// What a member is called whom nobody can name.
+pub fn nameless(peer: PeerId) -> NodeId {
+    NodeId::new(&format!("peer-{peer}")).expect("letters and digits")
+}
+
+/// Takes names in that were told now; a name that was another member's before is no longer that one's.
+pub fn learn(names: &mut BTreeMap<PeerId, NodeId>, told: BTreeMap<PeerId, NodeId>) {
+    names.retain(|_, node| !told.values().any(|new| new == node));
+    names.extend(told);
 }
 
 fn by_peer(asked: &[Asked]) -> Result<BTreeMap<PeerId, &Asked>, String> {

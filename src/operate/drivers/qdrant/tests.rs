@@ -1,9 +1,11 @@
-//! Every recorded answer is read as it was meant; and what is done about it. Nodes here answer from recordings of a real
-//! cluster, 127.0.10.1 to .4, a path each.
+//! Every recorded answer is read as it was meant; and what is done about it. Nodes here answer from recordings of a
+//! real cluster, 127.0.10.1 to .4, a path each.
 
 mod changes;
 mod reading;
+mod rest;
 mod rules;
+mod settling;
 mod vocabulary;
 
 use std::collections::BTreeMap;
