@@ -39,7 +39,12 @@ impl Deadlines {
             // Taking a machine away may take as long as making one.
             Destroy { .. } => self.create.max(self.call),
             Forget { .. } => self.prove.max(self.call),
-            Validate | Cordon { .. } | OutOfService { .. } | InService { .. } | Leave { .. } | Uncordon { .. }
+            Validate
+            | Cordon { .. }
+            | OutOfService { .. }
+            | InService { .. }
+            | Leave { .. }
+            | Uncordon { .. }
             | Unjoin { .. } => self.call,
         }
     }
@@ -85,11 +90,8 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         }
         Action::ScaleDown { node, .. } => {
             let node = node.clone();
-            let emptied = [
-                A::Drain { node: node.clone() },
-                A::Prove { node: node.clone() },
-                A::Leave { node: node.clone() },
-            ];
+            let emptied =
+                [A::Drain { node: node.clone() }, A::Prove { node: node.clone() }, A::Leave { node: node.clone() }];
             let mut actions = vec![A::Validate];
             actions.extend(with.holds_data.then(|| A::Cordon { node: node.clone() }));
             actions.extend(hooks.then(|| A::OutOfService { node: node.clone() }));

@@ -146,7 +146,7 @@ impl State {
         match self.flights.iter().find(|flight| flight.copy.shard == m.shard) {
             Some(flight) if flight.copy.to != m.to => Effect::NoEffect("the shard is on its way elsewhere".into()),
             _ => {
-                self.take_off(m, is_move && !self.copies_only);
+                self.take_off(m, is_move);
                 Effect::Done(None)
             }
         }
@@ -162,6 +162,7 @@ impl State {
             return Effect::NoEffect(format!("{} has no whole copy of {}", m.to, m.shard));
         }
         self.copies.remove(&(m.shard.clone(), m.from.clone()));
+        self.unfinished.remove(&(m.shard.clone(), m.from.clone()));
         Effect::Done(None)
     }
 }

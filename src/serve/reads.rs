@@ -15,7 +15,9 @@ use super::routes::Endpoint;
 use super::{Server, shape};
 use crate::handle::PoolHandle;
 use crate::http::{Answer, host_port, json as json_answer, typed};
-use crate::model::{Decision, HistoryKind, Kind, NodeState, Operation, OperationId, OperationState, PoolName, Timestamp, Verb};
+use crate::model::{
+    Decision, HistoryKind, Kind, NodeState, Operation, OperationId, OperationState, PoolName, Timestamp, Verb,
+};
 use crate::record::{HistoryQuery, JournalError};
 use crate::telemetry::CONTENT_TYPE;
 
@@ -276,14 +278,13 @@ impl Server {
     }
 }
 
-/// What comes on between two writes is told by the picture alone: how much is left, and why it goes slowly.
+/// What comes on between two writes is told by the picture alone.
 fn came_on(kept: &mut Operation, shown: &Operation) {
     if kept.state != OperationState::Running || shown.state != OperationState::Running {
         return;
     }
     (kept.shards_left, kept.bytes_left) = (shown.shards_left, shown.bytes_left);
     kept.last_progress_at = shown.last_progress_at;
-    kept.detail.clone_from(&shown.detail);
 }
 
 /// A list with the id to go on from, which is `before` of the next request; `null` at the end.

@@ -2,9 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, ThresholdSource, Timestamp,
-};
+use crate::model::{NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, ThresholdSource, Timestamp};
 
 /// `ScalingMetrics`: what is not known is `null`.
 pub fn metrics(seen: &Observation) -> Value {

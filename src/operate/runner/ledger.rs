@@ -162,11 +162,6 @@ impl Run {
     /// Tells of work done and left, which is not written by itself.
     pub(super) async fn progress(&mut self) {
         self.operation.last_progress_at = self.hands.clock.now();
-        self.show().await;
-    }
-
-    /// Tells how it stands, without a write.
-    pub(super) async fn show(&mut self) {
         let row = self.row.clone();
         let row = row.lock().await;
         self.heed(&row);

@@ -139,6 +139,7 @@ impl Run {
                 Err(why) => shift.trouble = why,
                 Ok(seen) => {
                     if self.further(&mut shift, &seen).await? {
+                        self.operation.detail.clear();
                         return Ok(Outcome::Done(None));
                     }
                 }
@@ -155,7 +156,7 @@ impl Run {
 
     /// Plans anew and begins what there is room for; says whether nothing is left to do.
     async fn further(&mut self, shift: &mut Shift, seen: &Inventory) -> Result<bool, Halt> {
-        let room = self.room(shift).await;
+        let room = self.room(shift).await?;
         let open = self.open_copies();
         let nothing_new = !open.is_empty() && shift.planned_for == (open.clone(), room);
         if nothing_new || shift.failed.is_some() || self.cancelled() || self.is_held() {
@@ -185,33 +186,33 @@ impl Run {
     }
 
     /// How many copies may be on their way just now, as those who search take it.
-    async fn room(&mut self, shift: &mut Shift) -> usize {
+    async fn room(&mut self, shift: &mut Shift) -> Result<usize, Halt> {
         match self.standing.service() {
             None => shift.slots = Slots::ONE,
             Some(service) if shift.heard_at == Some(service.at) => {}
             Some(service) => {
                 shift.heard_at = Some(service.at);
-                let (slots, slow) = throttle::next(shift.slots, &shift.level, &service, MOST);
-                shift.slots = slots;
-                if slow != shift.slow {
-                    self.slows(slots, slow.as_deref()).await;
-                    shift.slow = slow;
-                }
+                (shift.slots, shift.slow) = throttle::next(shift.slots, &shift.level, &service, MOST);
+                self.slows(shift.slots, shift.slow.as_deref()).await?;
             }
         }
-        if shift.slots.paused { 0 } else { shift.slots.open as usize }
+        Ok(if shift.slots.paused { 0 } else { shift.slots.open as usize })
     }
 
     /// Says in the operation why it goes slowly, or that it no longer does.
-    async fn slows(&mut self, slots: Slots, why: Option<&str>) {
+    async fn slows(&mut self, slots: Slots, why: Option<&str>) -> Result<(), Halt> {
         let pace = match slots {
             Slots { paused: true, .. } => "no further shard is moved for now".to_string(),
             Slots { open: 1, .. } => "one shard at a time".to_string(),
             Slots { open, .. } => format!("{open} shards at a time"),
         };
-        self.operation.detail = why.map(|why| format!("{pace}: {why}")).unwrap_or_default();
-        tracing::info!(operation = %self.operation.id, slots = slots.open, why = why.unwrap_or("calm again"), "{pace}");
-        self.show().await;
+        let detail = why.map(|why| format!("{pace}: {why}")).unwrap_or_default();
+        if detail == self.operation.detail {
+            return Ok(());
+        }
+        tracing::info!(operation = %self.operation.id, slots = slots.open, "{pace}: {}", why.unwrap_or("calm again"));
+        self.operation.detail = detail;
+        self.write(None, None).await
     }
 
     /// Nothing went on until the deadline. What searching is like while nothing moves is not the moves' doing: work that is

@@ -160,7 +160,13 @@ mod tests {
             ),
             ("arrived", vec![target(10, Active)], vec![], Status::Arrived, Status::Arrived),
             ("on both", vec![source(), target(10, Active)], vec![], Status::Copied, Status::Arrived),
-            ("on both, still in flight", vec![source(), target(10, Active)], flying(Some(1)), Status::Moving(1), Status::Moving(1)),
+            (
+                "on both, still in flight",
+                vec![source(), target(10, Active)],
+                flying(Some(1)),
+                Status::Moving(1),
+                Status::Moving(1),
+            ),
             (
                 "on both, and empty on the target",
                 vec![source(), target(0, Active)],
@@ -196,7 +202,8 @@ mod tests {
         let seen = seen(shards, vec![transfer(0, 1, 2, None), transfer(2, 1, 4, None)]);
         let ours = [StepAction::Move(copy(0, 1, 2)), StepAction::Replicate(copy(1, 1, 3))];
         let then = as_arrived(&seen, ours.iter());
-        let mut on: Vec<String> = then.shards.iter().map(|r| format!("{} {} {:?}", r.shard.shard, r.node, r.state)).collect();
+        let mut on: Vec<String> =
+            then.shards.iter().map(|r| format!("{} {} {:?}", r.shard.shard, r.node, r.state)).collect();
         on.sort();
         assert_eq!(on, ["0 n2 Active", "1 n1 Active", "1 n3 Active", "2 n1 Active"]);
         assert_eq!(then.transfers, [transfer(2, 1, 4, None)], "what others move is left as it is");

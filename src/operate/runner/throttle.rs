@@ -203,7 +203,8 @@ mod tests {
             let got = next(Slots::ONE, &level(before), &service(fresh(latency), None), 4);
             assert_eq!((shown(got.0).as_str(), got.1.as_deref().unwrap_or_default()), (slots, why), "{before:?}");
         }
-        let errors = next(Slots::ONE, &Level { latency: None, error_rate: Some(0.002) }, &service(None, fresh(0.03)), 4);
+        let errors =
+            next(Slots::ONE, &Level { latency: None, error_rate: Some(0.002) }, &service(None, fresh(0.03)), 4);
         assert_eq!(errors.1.as_deref(), Some("error rate is 3.0 %, 0.2 % before"));
     }
 }

@@ -4,14 +4,14 @@
 use super::*;
 
 fn by_two() -> Action {
-    Action::ScaleUp { nodes: 2, target: 6 }
+    Action::ScaleUp { nodes: 2, target: 5 }
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Four nodes with eight shards of two copies, a minute for each to move, and a search latency that is known.
+/// Three nodes with eight shards of two copies, a minute for each to move, and a search latency that is known.
 fn calm() -> Story {
-    let story = Story::of(World::new(4, 8, 2));
+    let story = Story::of(World::new(3, 8, 2));
     story.world.set_flight(Some(LONG));
     story.latency(50.0);
     story
@@ -138,10 +138,10 @@ async fn while_paused_both_arrive_and_nothing_is_called_off() {
 
 #[tokio::test(start_paused = true)]
 async fn when_searching_gets_slower_fewer_move_and_it_says_why() {
-    let mut story = Story::of(World::new(6, 60, 1));
+    let mut story = Story::of(World::new(3, 60, 1));
     story.world.set_flight(Some(LONG));
     story.latency(50.0);
-    story.begin(Action::ScaleUp { nodes: 3, target: 9 }).await;
+    story.begin(Action::ScaleUp { nodes: 3, target: 6 }).await;
     story.until_in_flight(3).await;
     story.latency(100.0);
     tokio::time::sleep(Duration::from_secs(100)).await; // those in flight go on
@@ -213,7 +213,17 @@ async fn a_store_that_only_copies_is_told_to_drop_the_source() {
     story.begin(down()).await;
     assert_eq!(story.end().await.state, OperationState::Succeeded, "{:#?}", story.world.ledger());
     story.told().await;
-    insta::assert_snapshot!(story.world.ledger().join("\n"), @"");
+    insta::assert_snapshot!(story.world.ledger().join("\n"), @r"
+    cordon n3 #1
+    move 5 n3>n4 #7
+    finish 5 n3>n4 #7
+    move 2 n3>n1 #8
+    finish 2 n3>n1 #8
+    move 1 n3>n4 #9
+    finish 1 n3>n4 #9
+    leave n3 #4
+    destroy n3 #5
+    ");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,11 +18,7 @@ impl Story {
 async fn clients_are_sent_away_before_a_drain_and_to_a_node_that_is_filled() {
     let cases = [
         (up(), vec!["create", "join", "move", "move", "move", "in_service"], vec!["n1", "n2", "n3", "n4"]),
-        (
-            down(),
-            vec!["cordon", "out_of_service", "move", "move", "move", "leave", "destroy"],
-            vec!["n1", "n2", "n4"],
-        ),
+        (down(), vec!["cordon", "out_of_service", "move", "move", "move", "leave", "destroy"], vec!["n1", "n2", "n4"]),
     ];
     for (action, calls, served) in cases {
         let mut story = hooked(&action);
