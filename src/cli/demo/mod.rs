@@ -29,6 +29,8 @@ const VECTORS: u64 = 20_000;
 const MORE_VECTORS: u64 = 9_000;
 /// Each phase must be over by then, or the demo says so and ends.
 const PHASE: Duration = Duration::from_secs(75);
+/// The same with Qdrant: a join takes seconds, and so does each copy.
+const QDRANT_PHASE: Duration = Duration::from_secs(240);
 /// The mean CPU usage that a busy phase aims at, above the line of 0.60.
 const BUSY: f64 = 0.80;
 /// Searches per second to begin with; the busy phases find the rate that this machine needs.
@@ -85,7 +87,7 @@ fn configuration(qdrant: Option<&Path>) -> anyhow::Result<String> {
 }
 
 async fn story(app: &App) -> anyhow::Result<()> {
-    let mut stage = Stage::set(app, "three vector nodes are starting").await?;
+    let mut stage = Stage::set(app, "three vector nodes are starting", PHASE).await?;
     stage.fill().await?;
     stage.searches(FIRST_RATE, "and more, until the nodes are busy");
     for nodes in [4, 5] {
@@ -101,7 +103,7 @@ async fn story(app: &App) -> anyhow::Result<()> {
 
 /// The same with Qdrant, whose nodes share the machine's processors: its load is vectors, not searches.
 async fn story_of_qdrant(app: &App) -> anyhow::Result<()> {
-    let mut stage = Stage::set(app, "three Qdrant nodes are starting").await?;
+    let mut stage = Stage::set(app, "three Qdrant nodes are starting", QDRANT_PHASE).await?;
     stage.fill().await?;
     stage.searches(FIRST_RATE, "all the time");
     stage.screen.say(format!("load      a second collection comes: {MORE_VECTORS} vectors more"));
@@ -117,6 +119,7 @@ async fn story_of_qdrant(app: &App) -> anyhow::Result<()> {
 struct Stage {
     pool: PoolHandle,
     screen: Screen,
+    phase: Duration,
     /// Operations that ended, oldest first.
     operations: Vec<Operation>,
     load: Option<Load>,
@@ -124,11 +127,11 @@ struct Stage {
 
 impl Stage {
     /// Waits for the first three nodes.
-    async fn set(app: &App, what: &str) -> anyhow::Result<Stage> {
+    async fn set(app: &App, what: &str, phase: Duration) -> anyhow::Result<Stage> {
         let pool = app.pools.values().next().context("the demo has one pool")?.clone();
         let mut screen = Screen::new();
         screen.say(format!("{what}; the API is at http://{}", app.address));
-        let mut stage = Stage { pool, screen, operations: Vec::new(), load: None };
+        let mut stage = Stage { pool, screen, phase, operations: Vec::new(), load: None };
         stage.until("three healthy nodes", |s| s.serving() == 3 && s.healthy() == 3).await?;
         Ok(stage)
     }
@@ -176,11 +179,11 @@ impl Stage {
 
     /// Follows the pool until `done`.
     async fn until(&mut self, what: &str, done: impl Fn(&Stage) -> bool) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PHASE;
+        let deadline = tokio::time::Instant::now() + self.phase;
         while !done(self) {
             if tokio::time::Instant::now() > deadline {
                 let why = self.pool.view.load().headline.clone();
-                bail!("not within {} s: {what}; {why}", PHASE.as_secs());
+                bail!("not within {} s: {what}; {why}", self.phase.as_secs());
             }
             self.follow().await;
         }
@@ -221,7 +224,7 @@ impl Stage {
 
     /// Finds the rate that keeps the nodes busy, machines being different, until an operation begins.
     async fn grow_busy(&mut self) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PHASE;
+        let deadline = tokio::time::Instant::now() + self.phase;
         while self.idle() {
             if tokio::time::Instant::now() > deadline {
                 bail!("the nodes do not become busy; {}", self.pool.view.load().headline);
