@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::operate::drivers::QdrantProgram;
 
 /// Modes of the program and of its folder, and the file that is to be named, if any.
 #[test]
