@@ -25,6 +25,7 @@ use crate::operate::drivers::process::Process;
 use crate::operate::drivers::qdrant::{Qdrant, Rest};
 use crate::operate::drivers::script::{self, ScriptProvider};
 use crate::operate::drivers::script_store::ScriptStore;
+use crate::operate::drivers::service_hooks::ServiceHooks;
 use crate::operate::drivers::vectornode::Vectornode;
 use crate::operate::drivers::{Datastore, DatastoreSettings, Places, Provider, ProviderSettings};
 use crate::record::{Entry, Journal, SqliteJournal};
@@ -260,6 +261,10 @@ async fn start_pool(
             Arc::new(ScriptStore::new(pool.name.clone(), (**settings).clone(), &places))
         }
         DatastoreSettings::None => Arc::new(NoDatastore::new(provider.clone(), probe(&pool.scrape, clock)?)),
+    };
+    let store: Arc<dyn Datastore> = match &pool.service_hooks {
+        Some(hooks) => Arc::new(ServiceHooks::new(store, pool.name.clone(), hooks.clone(), &places)),
+        None => store,
     };
     let sources = Arc::new(Sources::new(pool.scrape.clone())?);
     let eyes = Eyes { provider, store, sources, clock: clock.clone() };

@@ -47,7 +47,7 @@ fn kill(process: ProcessName) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-async fn until(what: &str, look: impl Fn() -> bool) {
+async fn until(what: &str, mut look: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !look() {
         assert!(tokio::time::Instant::now() < deadline, "not in 20 s: {what}");
@@ -180,6 +180,61 @@ async fn a_node_that_cannot_start_says_why() {
     let nowhere = Process::new("p".into(), storage.path(), settings, PathBuf::from("/nonexistent/vecscale"));
     let failed = nowhere.create(&call(), &NewNode::named(id("n"))).await;
     assert!(matches!(&failed, Effect::Unknown(why) if why.contains("/nonexistent/vecscale")), "{failed:?}");
+}
+
+/// A script in Qdrant's place writes down with what it was run, and stays.
+#[tokio::test]
+async fn what_a_launcher_becomes_keeps_the_lock_and_is_the_same_process() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let dir = storage.0.path().canonicalize().unwrap().join("nodes/q");
+    std::fs::create_dir_all(&dir).unwrap();
+    let program = storage.0.path().join("qdrant");
+    common::script(
+        &program,
+        "#!/bin/sh\npwd > told\necho \"$@\" >> told\nenv >> told\nmv told said\nexec sleep 1000\n",
+    );
+    let launch = |bootstrap: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vecscale"));
+        command.arg("qdrant-node").arg("--data").arg(&dir).arg("--program").arg(&program).args(bootstrap);
+        command.env("QDRANT__STORAGE__STORAGE_PATH", "elsewhere").env("QDRANT__OWN", "kept").spawn().unwrap()
+    };
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+    let mut ports = Vec::new();
+    for bootstrap in [&["--bootstrap", "http://127.0.0.1:9"][..], &[]] {
+        let _ = std::fs::remove_file(dir.join("said"));
+        let mut child = launch(bootstrap);
+        until("the program runs", || !read("said").is_empty()).await;
+        let held = process(storage.0.path(), "q").expect("the lock is kept");
+        assert_eq!((held.pid, start_of(child.id())), (child.id(), Some(held.started)));
+
+        let [http, grpc, p2p] = ["http", "grpc", "p2p"].map(|name| {
+            let ports: serde_json::Value = serde_json::from_str(&read("ports.json")).unwrap();
+            ports[name].as_u64().unwrap()
+        });
+        assert_eq!(read("address"), format!("http://127.0.0.1:{http}"));
+        let (said, dir) = (read("said"), dir.display());
+        let bootstrap = bootstrap.iter().map(|word| format!(" {word}")).collect::<String>();
+        assert!(said.starts_with(&format!("{dir}\n--uri http://127.0.0.1:{p2p}{bootstrap}\n")), "{said}");
+        for variable in [
+            format!("STORAGE__STORAGE_PATH={dir}/storage"),
+            format!("SERVICE__HTTP_PORT={http}"),
+            format!("SERVICE__GRPC_PORT={grpc}"),
+            format!("CLUSTER__P2P__PORT={p2p}"),
+            "TELEMETRY_DISABLED=true".into(),
+            "OWN=kept".into(),
+        ] {
+            assert!(said.lines().any(|line| line == format!("QDRANT__{variable}")), "{variable}\n{said}");
+        }
+        ports.push((http, grpc, p2p));
+
+        let mut second = launch(&[]);
+        until("a second one is refused", || second.try_wait().unwrap().is_some_and(|status| !status.success())).await;
+        assert_eq!(process(storage.0.path(), "q"), Some(held));
+        kill(held);
+        child.wait().unwrap();
+        assert_eq!(process(storage.0.path(), "q"), None, "the lock ends with its process");
+    }
+    assert_eq!(ports[0], ports[1], "it is found where it was");
 }
 
 #[tokio::test]

@@ -168,6 +168,7 @@ impl Story {
             who: "a test",
             names: vec![node("default-4")],
             holds_data: true,
+            has_service_hooks: false,
             deadlines: deadlines(),
         };
         self.operator.begin(plan(&decision, planning).expect("an operation"), None).await.expect("a journal");

@@ -13,6 +13,7 @@ mod node;
 mod operate;
 mod operation;
 mod plan;
+mod qdrant_node;
 mod run;
 mod schedule;
 mod shapes;
@@ -46,9 +47,12 @@ pub enum Command {
     /// Watch and scale; what `vecscale` without a command does
     Run(RunArgs),
     /// Show it all on a temporary cluster, without any configuration
-    Demo,
+    Demo(demo::DemoArgs),
     /// Run one built-in vector node
     Node(node::NodeArgs),
+    /// Become the Qdrant process of a node's directory
+    #[command(hide = true)]
+    QdrantNode(qdrant_node::QdrantNodeArgs),
     #[command(flatten)]
     Short(Short),
 }
@@ -113,8 +117,9 @@ pub fn main() -> ExitCode {
     runtime.block_on(async {
         finish(match command {
             Command::Run(args) => run::run(args).await,
-            Command::Demo => demo::run().await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::Demo(args) => demo::run(&args).await.map_err(|error| Failure::failed(format!("{error:#}"))),
             Command::Node(args) => node::run(args).await.map_err(|error| Failure::failed(format!("{error:#}"))),
+            Command::QdrantNode(args) => qdrant_node::run(&args).map_err(|error| Failure::failed(format!("{error:#}"))),
             Command::Short(command) => short(command, &mut io::stdout()).await,
         })
     })

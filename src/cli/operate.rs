@@ -191,9 +191,10 @@ async fn follow(client: &Client, id: &str, out: &mut (dyn Write + Send)) -> Resu
         };
         heard = Instant::now();
         let operation: Operation = shaped(&answer)?;
-        let place = place(&operation);
+        let (place, slow) = (place(&operation), slow(&operation));
+        let place = format!("{place}{slow}");
         if client.output == Output::Text && place != shown {
-            writeln!(out, "  {}", progress(&operation))?;
+            writeln!(out, "  {}{slow}", progress(&operation))?;
             out.flush()?;
             shown = place;
         }
@@ -258,7 +259,18 @@ fn place(operation: &Operation) -> String {
         let of = units::count(operation.shards_total, "shard");
         line.push_str(&format!(", {} of {of} left ({})", operation.shards_left, units::bytes(operation.bytes_left)));
     }
+    if operation.shards_moving > 0 {
+        line.push_str(&format!(", {} moving", operation.shards_moving));
+    }
     line
+}
+
+/// Why a running operation goes slowly, if it does.
+pub fn slow(operation: &Operation) -> String {
+    match operation.state == OperationState::Running.as_str() && !operation.detail.is_empty() {
+        true => format!("; {}", text::one_line(&operation.detail)),
+        false => String::new(),
+    }
 }
 
 fn outcome(operation: &Operation, ended: &str) -> String {

@@ -173,6 +173,7 @@ pub struct Operation {
     pub detail: String,
     pub shards_total: u32,
     pub shards_left: u32,
+    pub shards_moving: u32,
     pub bytes_left: u64,
     pub step: Option<String>,
     pub step_number: Option<u32>,

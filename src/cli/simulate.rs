@@ -70,10 +70,11 @@ fn in_json(args: &SimulateArgs, found: &Found, took: Duration) -> serde_json::Va
 }
 
 fn in_words(found: &Found, took: Duration) -> String {
-    let Tally { stories, simulated_seconds, checks, calls, faults, operations } = &found.tally;
+    let Tally { stories, simulated_seconds, checks, calls, most_at_once, faults, operations } = &found.tally;
     let verdict = if found.broken.is_some() { "a promise was broken" } else { "no promise was broken" };
     let mut words = format!(
-        "{stories} stories, {} h of a cluster's life, {checks} checks, {calls} calls in {:.1} s: {verdict}\n",
+        "{stories} stories, {} h of a cluster's life, {checks} checks, {calls} calls in {:.1} s: {verdict}\n\
+         up to {most_at_once} shards on their way at once\n",
         simulated_seconds / 3600,
         took.as_secs_f64()
     );

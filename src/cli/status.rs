@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Failure;
 use super::args::Output;
 use super::client::{Client, shaped};
-use super::operate::progress;
+use super::operate::{progress, slow};
 use super::shapes::{AlertEntry, Condition, Metrics, Node, Status, Window};
 use super::text;
 use crate::units;
@@ -57,7 +57,8 @@ fn words(status: &Status) -> String {
         said.push_str(&format!("  {}\n", usage(metrics)));
     }
     if let Some(operation) = &status.operation {
-        said.push_str(&format!("\noperation {} {}\n  {}\n", operation.kind, operation.id, progress(operation)));
+        let (kind, id, slow) = (&operation.kind, &operation.id, slow(operation));
+        said.push_str(&format!("\noperation {kind} {id}\n  {}{slow}\n", progress(operation)));
     }
     said.push_str(&section("conditions", &conditions(&status.conditions)));
     if !status.guards.is_empty() {

@@ -465,10 +465,14 @@ fn ended(state: &str, detail: &str) -> Value {
 
 #[tokio::test]
 async fn scale_up_is_followed_to_its_end() {
+    let mut moving = running(3, 2);
+    moving["shards_moving"] = json!(2);
+    moving["detail"] = json!("2 shards at a time: search latency is 180 ms, 50 ms before");
     let server = Server::with([
         ("POST /autoscaling/scale-up", 202, json!({"operation": running(1, 0)})),
         ("GET /autoscaling/operations/0198", 200, running(3, 2)),
         ("GET /autoscaling/operations/0198", 200, running(3, 2)),
+        ("GET /autoscaling/operations/0198", 200, moving),
         ("GET /autoscaling/operations/0198", 200, ended("succeeded", "n4 serves")),
     ])
     .await;
@@ -477,6 +481,7 @@ async fn scale_up_is_followed_to_its_end() {
     insta::assert_snapshot!(said, @r"
     scale_up 0198: n4
       running, step 3 of 6: rebalance, 2 of 8 shards left (1.0 MiB), about 20 s
+      running, step 3 of 6: rebalance, 2 of 8 shards left (1.0 MiB), 2 moving, about 20 s; 2 shards at a time: search latency is 180 ms, 50 ms before
       succeeded in 42 s: n4 serves
     ");
     let (name, key, body) = server.heard().remove(0);

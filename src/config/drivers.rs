@@ -10,12 +10,12 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::operate::drivers::{
-    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, QdrantSettings, ScriptSettings,
-    ScriptStoreSettings, Victim,
+    DatastoreSettings, HttpSettings, ProcessSettings, ProviderSettings, QdrantProgram, QdrantSettings, ScriptSettings,
+    ScriptStoreSettings, ServiceHookSettings, Victim,
 };
 
 use super::scrape;
-use super::section::{Section, set};
+use super::section::{Item, Section, set};
 
 /// A creation that takes longer than this will not come any more.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -24,7 +24,7 @@ const OF_SCRIPT: [(&str, &str); 4] = [
     ("create", "it belongs to `type: script`"),
     ("destroy", "it belongs to `type: script`"),
     ("list", "it belongs to `type: script`"),
-    ("env", "it belongs to `type: script`"),
+    ("env", "it belongs to `type: script`, and to `type: process` with a `program`"),
 ];
 
 const OF_HTTP: [(&str, &str); 2] =
@@ -32,11 +32,12 @@ const OF_HTTP: [(&str, &str); 2] =
 
 const OF_SCRIPT_AND_HTTP: [(&str, &str); 1] = [("victim", "it belongs to `type: script` and `type: http`")];
 
-const OF_PROCESS: [(&str, &str); 4] = [
+const OF_PROCESS: [(&str, &str); 5] = [
     ("nodes", "it belongs to `type: process`"),
-    ("cpu_cores", "it belongs to `type: process`"),
-    ("memory_limit", "it belongs to `type: process`"),
-    ("storage_limit", "it belongs to `type: process`"),
+    ("program", "it belongs to `type: process`"),
+    ("cpu_cores", "it belongs to `type: process`, without a `program`"),
+    ("memory_limit", "it belongs to `type: process`, without a `program`"),
+    ("storage_limit", "it belongs to `type: process`, without a `program`"),
 ];
 
 #[derive(Clone, Copy)]
@@ -62,7 +63,7 @@ pub(super) fn provider(section: &Section<'_>, base_dir: &Path) -> Option<Provide
     // What belongs to the type itself was asked for by then, and is not noted.
     let of_others = [OF_SCRIPT.as_slice(), &OF_HTTP, &OF_SCRIPT_AND_HTTP, &OF_PROCESS].concat();
     let provider = match given.unwrap_or(ProviderType::Process) {
-        ProviderType::Process => Some(ProviderSettings::Process(process(section))),
+        ProviderType::Process => process(section).map(ProviderSettings::Process),
         ProviderType::Script => script(section).map(ProviderSettings::Script),
         ProviderType::Http => http(section, base_dir).map(ProviderSettings::Http),
         ProviderType::None => Some(ProviderSettings::None),
@@ -71,14 +72,27 @@ pub(super) fn provider(section: &Section<'_>, base_dir: &Path) -> Option<Provide
     provider
 }
 
-fn process(section: &Section<'_>) -> ProcessSettings {
+/// `None` only together with a problem.
+fn process(section: &Section<'_>) -> Option<ProcessSettings> {
     let mut process = ProcessSettings::default();
     set(&mut process.nodes, section.whole("nodes", 1..=100));
-    set(&mut process.cpu_cores, section.number("cpu_cores", 0.01..=1024.0));
-    set(&mut process.memory_limit_bytes, section.size("memory_limit", 16 << 20));
-    set(&mut process.storage_limit_bytes, section.size("storage_limit", 16 << 20));
     process.timeout = timeout(section, process.timeout);
-    process
+    if section.has("program") {
+        let env = environment(&section.section("env"));
+        process.qdrant = Some(QdrantProgram { path: qdrant(section)?, env });
+    } else {
+        set(&mut process.cpu_cores, section.number("cpu_cores", 0.01..=1024.0));
+        set(&mut process.memory_limit_bytes, section.size("memory_limit", 16 << 20));
+        set(&mut process.storage_limit_bytes, section.size("storage_limit", 16 << 20));
+    }
+    Some(process)
+}
+
+fn qdrant(section: &Section<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(section.text("program")?);
+    let item = section.item("program")?;
+    can_be_run(&item, &path);
+    Some(path)
 }
 
 fn script(section: &Section<'_>) -> Option<ScriptSettings> {
@@ -121,40 +135,42 @@ fn victim(section: &Section<'_>) -> Victim {
     section.choice("victim", &[("any", Victim::Any), ("last", Victim::Last)], &[]).unwrap_or_default()
 }
 
-/// Program and arguments; the program must be there and executable, since it is started by nobody's shell.
+/// Program and arguments, started by nobody's shell.
 fn argv(section: &Section<'_>, key: &'static str) -> Option<Vec<String>> {
     let item = section.item(key);
     let hint = "a list of program and arguments, such as [\"/etc/vecscale/create-node\"]";
     let argv = section.required(key, item.as_ref().and_then(|i| i.texts()), hint)?;
     let item = item?;
-    let program = Path::new(&argv[0]);
     if argv.iter().any(|text| text.contains('\0')) {
         item.problem("holds a zero byte", "");
-    } else if !program.is_absolute() {
-        item.problem(
-            format!("{:?} is not an absolute path", argv[0]),
-            "write the program's full path; no shell looks for it",
-        );
     } else {
-        match std::fs::metadata(program) {
-            Err(error) => {
-                item.problem(format!("{}: {error}", argv[0]), "the program must be there before vecscale starts")
-            }
-            Ok(found) if !found.is_file() => {
-                item.problem(format!("{} is not a file", argv[0]), "name the program itself")
-            }
-            Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-                item.problem(format!("{} is not executable", argv[0]), format!("chmod +x {}", argv[0]));
-            }
-            Ok(_) => {
-                if let Some(place) = writable_by_others(program) {
-                    let what = format!("{} can be written by others than its owner", place.display());
-                    item.problem(what, format!("who may write it decides what is run: chmod go-w {}", place.display()));
-                }
+        can_be_run(&item, Path::new(&argv[0]));
+    }
+    Some(argv)
+}
+
+/// Notes what is wrong with a program: it must be there and executable, and nobody else's.
+fn can_be_run(item: &Item<'_>, program: &Path) {
+    let shown = program.display();
+    if !program.is_absolute() {
+        let what = format!("{program:?} is not an absolute path");
+        return item.problem(what, "write the program's full path; no shell looks for it");
+    }
+    match std::fs::metadata(program) {
+        Err(error) => {
+            item.problem(format!("{shown}: {error}"), "the program must be there before vecscale starts");
+        }
+        Ok(found) if !found.is_file() => item.problem(format!("{shown} is not a file"), "name the program itself"),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            item.problem(format!("{shown} is not executable"), format!("chmod +x {shown}"));
+        }
+        Ok(_) => {
+            if let Some(place) = writable_by_others(program) {
+                let what = format!("{} can be written by others than its owner", place.display());
+                item.problem(what, format!("who may write it decides what is run: chmod go-w {}", place.display()));
             }
         }
     }
-    Some(argv)
 }
 
 /// The program, or the folder that it or a link to it lies in, if the group or everybody may put another in its place.
@@ -217,6 +233,11 @@ pub(super) fn existing(section: &Section<'_>, key: &'static str, base_dir: &Path
     Some(path)
 }
 
+const OF_STORES: [(&str, &str); 2] = [
+    ("out_of_service", "it belongs to a datastore that holds data"),
+    ("in_service", "it belongs to a datastore that holds data"),
+];
+
 /// A script that starts work has to return soon: the step itself waits two minutes for it.
 const LONGEST_CALL: Duration = Duration::from_secs(110);
 
@@ -250,11 +271,11 @@ pub(super) fn datastore(section: &Section<'_>, base_dir: &Path) -> Option<Datast
         }
         DatastoreType::Script => {
             let store = script_store(section);
-            section.note_unknown(&["out_of_service", "in_service"], &OF_QDRANT);
+            section.note_unknown(&[], &OF_QDRANT);
             store.map(|store| DatastoreSettings::Script(Box::new(store)))
         }
         DatastoreType::None => {
-            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT].concat());
+            section.note_unknown(&[], &[OF_SCRIPT_STORE.as_slice(), &OF_QDRANT, &OF_STORES].concat());
             Some(DatastoreSettings::None)
         }
     }
@@ -286,4 +307,17 @@ fn script_store(section: &Section<'_>) -> Option<ScriptStoreSettings> {
         timeout,
         env,
     })
+}
+
+/// The hooks around a datastore of any type that holds data. To be read before the datastore, whose other keys depend on
+/// its type; that of scripts reads `env` itself.
+pub(super) fn service_hooks(section: &Section<'_>) -> Option<ServiceHookSettings> {
+    let kind = section.item("type").and_then(|item| item.value.as_str());
+    if kind == Some("none") || !(section.has("out_of_service") || section.has("in_service")) {
+        return None;
+    }
+    let hook = |key| section.has(key).then(|| argv(section, key)).flatten();
+    let (out_of_service, in_service) = (hook("out_of_service"), hook("in_service"));
+    let env = if kind == Some("script") { BTreeMap::new() } else { environment(&section.section("env")) };
+    Some(ServiceHookSettings { out_of_service, in_service, env })
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::alerts::Route;
 use crate::decide::Policy;
 use crate::model::{Machine, Mode, PoolName, Profile, Signal};
-use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::operate::drivers::{DatastoreSettings, ProcessSettings, ProviderSettings, ServiceHookSettings};
 use crate::operate::placement::Rules;
 use crate::schedule::Window;
 use crate::scrape::settings::ScrapeSettings;
@@ -66,6 +66,8 @@ pub struct PoolConfig {
     pub node_files: Vec<PathBuf>,
     pub provider: ProviderSettings,
     pub datastore: DatastoreSettings,
+    /// Scripts that send clients to a node, and away from it.
+    pub service_hooks: Option<ServiceHookSettings>,
     /// Which alerts of Alertmanager's belong to which entry of `alerts`.
     pub alert_routes: Vec<Route>,
     /// Scheduled windows, in the order of the file; names are unique.
@@ -166,7 +168,12 @@ impl PoolConfig {
     fn summary(&self) -> [String; 2] {
         let t = &self.policy.thresholds;
         let provider = match &self.provider {
-            ProviderSettings::Process(process) => format!("process ({} nodes at first)", process.nodes),
+            ProviderSettings::Process(ProcessSettings { nodes, qdrant: None, .. }) => {
+                format!("process ({nodes} nodes at first)")
+            }
+            ProviderSettings::Process(ProcessSettings { nodes, qdrant: Some(qdrant), .. }) => {
+                format!("process ({nodes} nodes at first, each a {})", qdrant.path.display())
+            }
             ProviderSettings::Script(_) => "script".into(),
             ProviderSettings::Http(_) => "http".into(),
             ProviderSettings::None => "none".into(),

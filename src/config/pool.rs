@@ -12,7 +12,7 @@ use crate::http::origin;
 use crate::model::{Machine, NodeId, Profile, ScalingThresholds, is_name};
 use crate::operate::drivers::{DatastoreSettings, ProviderSettings, file_sd};
 
-use super::drivers::{datastore, provider};
+use super::drivers::{datastore, provider, service_hooks};
 use super::section::{Item, Section, set};
 use super::{PoolConfig, alerts, placement, schedules, scrape, signals};
 
@@ -42,7 +42,12 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
     let profile = pool.choice("profile", &profiles, &[]).unwrap_or_default();
 
     let mut policy = Policy::of(profile);
-    let datastore = datastore(&pool.section("datastore"), base_dir);
+    let store = pool.section("datastore");
+    let mut service_hooks = service_hooks(&store);
+    let datastore = datastore(&store, base_dir);
+    if let (Some(hooks), Some(DatastoreSettings::Script(scripts))) = (&mut service_hooks, &datastore) {
+        hooks.env.clone_from(&scripts.env);
+    }
     let provider = provider(&pool.section("provider"), base_dir);
     let page = scrape::preset_name(&pool, datastore.as_ref());
     if page == "qdrant" {
@@ -84,6 +89,7 @@ pub(super) fn read(item: &Item<'_>, base_dir: &Path) -> Option<PoolConfig> {
         node_files,
         provider: provider?,
         datastore: datastore?,
+        service_hooks,
         alert_routes: routes,
         schedules,
         threshold_names_from_file: from_file,
@@ -309,10 +315,14 @@ fn fits_together(
         pool.problem("nodes.file_sd", what, "leave it out, or set `provider: {type: none}`");
     }
     match provider {
-        ProviderSettings::Process(_) => {
-            if *datastore != DatastoreSettings::Vectornode {
+        ProviderSettings::Process(process) => {
+            if process.qdrant.is_none() && *datastore != DatastoreSettings::Vectornode {
                 let what = "provider process runs vector nodes, whose shards would be lost with them";
                 pool.problem("datastore.type", what, "set `datastore: {type: vectornode}`, or choose another provider");
+            }
+            if process.qdrant.is_some() && !matches!(datastore, DatastoreSettings::Qdrant(_)) {
+                let what = "provider process runs Qdrant, whose shards would be lost with it";
+                pool.problem("datastore.type", what, "set `datastore: {type: qdrant}`, or leave `program` out");
             }
             if has_static {
                 let what = "provider process knows its own nodes";

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::model::ScalingThresholds;
-use crate::operate::drivers::{DatastoreSettings, ProviderSettings};
+use crate::operate::drivers::{DatastoreSettings, ProviderSettings, ServiceHookSettings};
 use crate::scrape::prometheus::{Query, ServerSettings};
 
 use super::{Config, PoolConfig, Problem};
@@ -55,7 +55,7 @@ impl Config {
             // The drivers are made once, at the start: a change that they do not hear of is not to be told as taken.
             let settings = [
                 ("provider", old.provider != new.provider && types[0].1 == types[0].2),
-                ("datastore", old.datastore != new.datastore && types[1].1 == types[1].2),
+                ("datastore", stores(old) != stores(new) && types[1].1 == types[1].2),
                 ("nodes", addresses(old) != addresses(new)),
                 ("scrape.health", new.datastore == DatastoreSettings::None && health(old) != health(new)),
             ];
@@ -112,7 +112,11 @@ fn pool_differences(old: &PoolConfig, new: &PoolConfig, lines: &mut Vec<String>)
     silent("scrape", format!("{:?}", old.scrape) == format!("{:?}", new.scrape));
     silent("schedules", old.schedules == new.schedules);
     silent("provider", old.provider == new.provider);
-    silent("datastore", old.datastore == new.datastore);
+    silent("datastore", stores(old) == stores(new));
+}
+
+fn stores(pool: &PoolConfig) -> (&DatastoreSettings, Option<&ServiceHookSettings>) {
+    (&pool.datastore, pool.service_hooks.as_ref())
 }
 
 /// Entries with their matchers as text: regular expressions cannot be compared.

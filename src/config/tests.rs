@@ -130,9 +130,9 @@ fn every_default_in_the_shipped_file_is_true_and_none_is_missing() {
 fn every_example_in_the_shipped_file_is_taken() {
     let dir = tempfile::tempdir().expect("a folder");
     let of_store = ["db-inventory", "db-move", "db-replicate", "db-cancel", "db-cordon", "db-uncordon", "db-forget"];
-    for script in
-        ["create-node", "destroy-node", "list-nodes", "token", "qdrant-key", "ca.pem"].into_iter().chain(of_store)
-    {
+    let others =
+        ["create-node", "destroy-node", "list-nodes", "lb-remove", "lb-add", "token", "qdrant-key", "ca.pem", "qdrant"];
+    for script in others.into_iter().chain(of_store) {
         executable(dir.path(), script);
     }
     let here = dir.path().display().to_string();
@@ -146,9 +146,9 @@ fn every_example_in_the_shipped_file_is_taken() {
     }
     examples.retain(|e| !e.is_empty());
     std::fs::write(dir.path().join("alertmanager-token"), "0123456789abcdef").expect("a token");
-    assert_eq!(examples.len(), 13, "{examples:#?}");
+    assert_eq!(examples.len(), 15, "{examples:#?}");
     for example in examples {
-        let example = example.replace("/etc/vecscale", &here);
+        let example = example.replace("/etc/vecscale", &here).replace("/usr/bin", &here);
         match example.starts_with("web:") {
             true => drop(good(&format!("{SMALLEST}\n{example}"))),
             false => drop(pool(&example)),

@@ -206,6 +206,7 @@ impl Controller {
                 who: request.map_or(super::OURSELVES, |r| r.who.as_str()),
                 names,
                 holds_data: self.eyes.store.holds_data(),
+                has_service_hooks: self.eyes.store.has_service_hooks(),
                 deadlines: Deadlines::of(self.eyes.provider.timeout(), self.interval()),
             },
         ))
@@ -266,11 +267,18 @@ pub(super) async fn load<T: DeserializeOwned>(
     })
 }
 
-/// Bytes per second of the operation's moves; `None` if it moved nothing.
+/// Bytes per second of the operation's moves, over the time in which any was on its way; `None` if it moved nothing.
 fn speed(operation: &Operation) -> Option<f64> {
     let done = operation.steps.iter().filter(|s| s.state == StepState::Done);
-    let moves = done.filter_map(|s| Some((s.action.copy()?.bytes, s.ended_at?.since(s.started_at?))));
-    let (bytes, took) = moves.fold((0, Duration::ZERO), |(b, t), (bytes, took)| (b + bytes, t + took));
+    let mut moves: Vec<_> = done.filter_map(|s| Some((s.started_at?, s.ended_at?, s.action.copy()?.bytes))).collect();
+    moves.sort();
+    let bytes: u64 = moves.iter().map(|(.., bytes)| bytes).sum();
+    let mut took = Duration::ZERO;
+    let mut until = moves.first()?.0;
+    for (from, to, _) in moves {
+        took += to.since(from.max(until));
+        until = until.max(to);
+    }
     (bytes > 0 && !took.is_zero()).then(|| bytes as f64 / took.as_secs_f64())
 }
 
@@ -295,6 +303,7 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         last_operation: None,
         cooldowns: Default::default(),
         outlook: Default::default(),
+        bytes_per_second: None,
         desired_nodes: 0,
         nodes_wanted: 0,
         store: StoreHealth::default(),
@@ -304,5 +313,46 @@ fn nothing_seen(config: &crate::config::PoolConfig, mode: Mode, settings: &Setti
         maintenance: BTreeMap::new(),
         drained: BTreeMap::new(),
         alerts: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Move, ShardId, Step, StepAction, Trigger};
+
+    #[test]
+    fn the_speed_is_that_of_all_moves_together() {
+        // Seconds from and to, bytes.
+        let cases: [(&[(i64, i64, u64)], Option<f64>); 5] = [
+            (&[], None),
+            (&[(0, 10, 1000)], Some(100.0)),
+            (&[(0, 10, 1000), (20, 30, 1000)], Some(100.0)),
+            (&[(0, 10, 1000), (0, 10, 1000)], Some(200.0)),
+            (&[(0, 10, 1000), (5, 20, 1000), (6, 8, 1000)], Some(150.0)),
+        ];
+        for (moves, expected) in cases {
+            let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+            let id = OperationId("op".into());
+            let mut operation = Operation::new(id, "p".into(), Kind::Rebalance, Trigger::Manual, "cli", at(0));
+            let node = |name: &str| NodeId::new(name).expect("a name");
+            for (n, (from, to, bytes)) in moves.iter().enumerate() {
+                let shard = ShardId { collection: "docs".into(), shard: n as u32 };
+                let copy = Move { shard, from: node("a"), to: node("b"), bytes: *bytes, vectors: 1 };
+                operation.steps.push(Step {
+                    seq: n as u32,
+                    action: StepAction::Move(copy),
+                    key: format!("op/{n}"),
+                    state: StepState::Done,
+                    attempts: 1,
+                    started_at: Some(at(*from)),
+                    ended_at: Some(at(*to)),
+                    deadline: Duration::from_secs(900),
+                    output: None,
+                    error: None,
+                });
+            }
+            assert_eq!(speed(&operation), expected, "{moves:?}");
+        }
     }
 }

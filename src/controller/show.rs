@@ -51,6 +51,7 @@ impl Controller {
             last_operation: self.last_operation.clone(),
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
             outlook: world.map(|w| w.outlook.clone()).unwrap_or_default(),
+            bytes_per_second: self.experience.bytes_per_second,
             desired_nodes: self.desired_nodes(),
             nodes_wanted: self.memory.asked(),
             store: picture::store_health(inventory),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use crate::model::{Kind, NodeState, Operation, PoolView};
+use crate::model::{Kind, NodeState, Operation, PoolView, Signal};
 use crate::operate::placement::Placing;
-use crate::operate::runner::Standing;
+use crate::operate::runner::{Service, Standing};
 
 use super::StopFile;
 
@@ -37,6 +37,19 @@ impl Standing for Picture {
 
     fn forbidden(&self) -> bool {
         (self.stop_file)()
+    }
+
+    fn service(&self) -> Option<Service> {
+        let view = self.view.load();
+        let seen = view.seen.as_ref()?;
+        let reading = |signal: Signal| seen.readings.get(&signal).cloned();
+        Some(Service {
+            at: seen.at,
+            latency: reading(Signal::Latency),
+            error_rate: reading(Signal::ErrorRate),
+            latency_high: view.thresholds.latency_threshold_high,
+            error_rate_high: view.thresholds.error_rate_threshold_high,
+        })
     }
 
     fn has_listed(&self) -> bool {

@@ -109,6 +109,22 @@ impl Operation {
         Some((at + 1, &self.steps[at]))
     }
 
+    /// Copies of shards on their way now.
+    pub fn shards_moving(&self) -> usize {
+        self.steps.iter().filter(|step| step.action.copy().is_some() && step.state.is_in_doubt()).count()
+    }
+
+    /// How long the moving of the bytes left takes, in seconds: at the speed of this operation so far, else at `usual`
+    /// bytes per second; `None` while neither is known.
+    pub fn eta_seconds(&self, now: Timestamp, usual: Option<f64>) -> Option<f64> {
+        let moves = self.steps.iter().filter(|s| s.action.copy().is_some());
+        let began = moves.filter_map(|s| s.started_at).min();
+        let done = self.bytes_total.saturating_sub(self.bytes_left) as f64;
+        let own = began.map(|began| done / now.since(began).as_secs_f64());
+        let speed = own.filter(|speed| speed.is_finite() && *speed > 0.0).or(usual.filter(|speed| *speed > 0.0))?;
+        Some(self.bytes_left as f64 / speed)
+    }
+
     /// When the step that is under way must be done; `None` between steps.
     pub fn deadline(&self) -> Option<Timestamp> {
         let (_, step) = self.current_step().filter(|(_, step)| step.ended_at.is_none())?;
@@ -200,6 +216,10 @@ pub enum StepAction {
     Rebalance,
     /// Nothing new is placed on the node.
     Cordon { node: NodeId },
+    /// No client is sent to the node any more, as the user's hook has it.
+    OutOfService { node: NodeId },
+    /// Clients are sent to the node, as the user's hook has it; in a scale-down the undo of `OutOfService`.
+    InService { node: NodeId },
     /// Every shard of the node is elsewhere; moves are steps of their own.
     Drain { node: NodeId },
     /// One shard relocated.
@@ -226,12 +246,14 @@ pub enum StepAction {
 }
 
 impl StepAction {
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 18] = [
         "validate",
         "create",
         "join",
         "rebalance",
         "cordon",
+        "out_of_service",
+        "in_service",
         "drain",
         "move",
         "restore",
@@ -260,6 +282,8 @@ impl StepAction {
             StepAction::Join { .. } => "join",
             StepAction::Rebalance => "rebalance",
             StepAction::Cordon { .. } => "cordon",
+            StepAction::OutOfService { .. } => "out_of_service",
+            StepAction::InService { .. } => "in_service",
             StepAction::Drain { .. } => "drain",
             StepAction::Move(_) => "move",
             StepAction::Restore { .. } => "restore",
@@ -283,6 +307,8 @@ impl fmt::Display for StepAction {
             StepAction::Create { node }
             | StepAction::Join { node }
             | StepAction::Cordon { node }
+            | StepAction::OutOfService { node }
+            | StepAction::InService { node }
             | StepAction::Drain { node }
             | StepAction::Restore { node }
             | StepAction::Prove { node }
@@ -364,6 +390,53 @@ impl StepState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_left_is_told_from_the_own_speed_or_the_usual_one() {
+        let at = |secs: i64| Timestamp::from_millis(secs * 1000);
+        let id = OperationId("o".into());
+        let mut operation = Operation::new(id, "p".into(), Kind::Rebalance, Trigger::Manual, "cli", at(0));
+        assert_eq!((operation.eta_seconds(at(10), None), operation.eta_seconds(at(10), Some(5.0))), (None, Some(0.0)));
+        (operation.bytes_total, operation.bytes_left) = (1000, 1000);
+        let node = |name: &str| NodeId::new(name).expect("a name");
+        let copy = |shard| Move {
+            shard: crate::model::ShardId { collection: "docs".into(), shard },
+            from: node("a"),
+            to: node("b"),
+            bytes: 500,
+            vectors: 5,
+        };
+        for n in 0..2 {
+            operation.steps.push(Step {
+                seq: n,
+                action: StepAction::Move(copy(n)),
+                key: format!("o/{n}"),
+                state: StepState::Intent,
+                attempts: 1,
+                started_at: Some(at(10 + i64::from(n))),
+                ended_at: None,
+                deadline: Duration::from_secs(900),
+                output: None,
+                error: None,
+            });
+        }
+        assert_eq!(operation.shards_moving(), 2);
+        // Seconds now, bytes left, the usual speed; the time left.
+        let cases = [
+            (20, 1000, None, None),
+            (20, 1000, Some(0.0), None),
+            (20, 1000, Some(100.0), Some(10.0)),
+            (20, 800, Some(100.0), Some(40.0)),
+            (10, 800, Some(100.0), Some(8.0)),
+            (30, 0, None, Some(0.0)),
+        ];
+        for (now, left, usual, expected) in cases {
+            operation.bytes_left = left;
+            assert_eq!(operation.eta_seconds(at(now), usual), expected, "{now} s, {left} left, {usual:?}");
+        }
+        operation.steps[0].state = StepState::Done;
+        assert_eq!(operation.shards_moving(), 1);
+    }
 
     #[test]
     fn what_takes_what_back() {

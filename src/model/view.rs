@@ -41,6 +41,8 @@ pub struct PoolView {
     pub last_operation: Option<Operation>,
     pub cooldowns: Cooldowns,
     pub outlook: Outlook,
+    /// Speed of past moves; `None` before there was one.
+    pub bytes_per_second: Option<f64>,
     /// The node count aimed at.
     pub desired_nodes: u32,
     /// Nodes that a person should add (provider `none`).

@@ -39,7 +39,13 @@ impl Deadlines {
             // Taking a machine away may take as long as making one.
             Destroy { .. } => self.create.max(self.call),
             Forget { .. } => self.prove.max(self.call),
-            Validate | Cordon { .. } | Leave { .. } | Uncordon { .. } | Unjoin { .. } => self.call,
+            Validate
+            | Cordon { .. }
+            | OutOfService { .. }
+            | InService { .. }
+            | Leave { .. }
+            | Uncordon { .. }
+            | Unjoin { .. } => self.call,
         }
     }
 }
@@ -56,6 +62,8 @@ pub struct Planning<'a> {
     pub names: Vec<NodeId>,
     /// Whether nodes hold data at all.
     pub holds_data: bool,
+    /// Whether clients are sent to nodes, and away from them, by hooks of the user's.
+    pub has_service_hooks: bool,
     pub deadlines: Deadlines,
 }
 
@@ -63,6 +71,11 @@ pub struct Planning<'a> {
 pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
     use StepAction as A;
     let mut replaces = None;
+    let hooks = with.holds_data && with.has_service_hooks;
+    let in_service = |nodes: &[NodeId]| -> Vec<StepAction> {
+        let served = nodes.iter().filter(|_| hooks);
+        served.map(|node| A::InService { node: node.clone() }).collect()
+    };
     let (nodes, actions) = match &decision.action {
         Action::Hold => return None,
         Action::ScaleUp { nodes, .. } => {
@@ -71,12 +84,13 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
             let mut actions = vec![A::Validate];
             actions.extend(names.iter().flat_map(made));
             actions.extend(with.holds_data.then_some(A::Rebalance));
+            actions.extend(in_service(&names));
             actions.push(A::Settle);
             (names, actions)
         }
         Action::ScaleDown { node, .. } => {
             let node = node.clone();
-            let leaves = emptied(&node).into_iter().chain([A::Leave { node: node.clone() }]);
+            let leaves = emptied(&node, hooks).into_iter().chain([A::Leave { node: node.clone() }]);
             let mut actions = vec![A::Validate];
             actions.extend(leaves.filter(|_| with.holds_data));
             actions.extend([A::Destroy { node: node.clone() }, A::Settle]);
@@ -89,16 +103,18 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
             let mut actions = vec![A::Validate];
             actions.extend(names.iter().flat_map(made));
             actions.extend(moved_over.into_iter().filter(|_| with.holds_data));
+            actions.extend(in_service(&names));
             actions.push(A::Settle);
             replaces = Some(dead.clone());
             (names, actions)
         }
         Action::Rebalance {} => (Vec::new(), vec![A::Validate, A::Rebalance, A::Settle]),
-        Action::Drain { node } => (vec![node.clone()], [A::Validate].into_iter().chain(emptied(node)).collect()),
+        Action::Drain { node } => (vec![node.clone()], [A::Validate].into_iter().chain(emptied(node, hooks)).collect()),
         Action::Adopt { node, joined } => {
             let mut actions = vec![A::Validate];
             actions.extend((!joined).then(|| A::Join { node: node.clone() }));
             actions.extend(with.holds_data.then_some(A::Rebalance));
+            actions.extend(in_service(std::slice::from_ref(node)));
             actions.push(A::Settle);
             (vec![node.clone()], actions)
         }
@@ -126,12 +142,11 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
 }
 
 /// What makes a node empty, and says so.
-fn emptied(node: &NodeId) -> [StepAction; 3] {
-    [
-        StepAction::Cordon { node: node.clone() },
-        StepAction::Drain { node: node.clone() },
-        StepAction::Prove { node: node.clone() },
-    ]
+fn emptied(node: &NodeId, hooks: bool) -> Vec<StepAction> {
+    let mut actions = vec![StepAction::Cordon { node: node.clone() }];
+    actions.extend(hooks.then(|| StepAction::OutOfService { node: node.clone() }));
+    actions.extend([StepAction::Drain { node: node.clone() }, StepAction::Prove { node: node.clone() }]);
+    actions
 }
 
 /// Adds a step, at the end or right after position `after`; gives its position. Keys never change: the next number
@@ -179,8 +194,11 @@ pub fn undo(operation: &Operation, holds_data: bool) -> Vec<StepAction> {
             Kind::Adopt if holds_data && was_begun(operation, &StepAction::Join { node: node.clone() }) => {
                 undo.push(StepAction::Unjoin { node });
             }
+            // Open for shards first: should the hook fail, no more than that is left.
             Kind::ScaleDown | Kind::Drain if begun(&StepAction::Cordon { node: node.clone() }) => {
-                undo.push(StepAction::Uncordon { node });
+                undo.push(StepAction::Uncordon { node: node.clone() });
+                let was_out = begun(&StepAction::OutOfService { node: node.clone() });
+                undo.extend(was_out.then_some(StepAction::InService { node }));
             }
             _ => {}
         }
@@ -194,7 +212,8 @@ fn was_begun(operation: &Operation, wanted: &StepAction) -> bool {
 }
 
 /// Whether the operation is still before its point of no return, as far as the journal knows: leaving the cluster
-/// (or being destroyed, where nodes hold no data), the first shard on a new node, or a member forgotten.
+/// (or being destroyed, where nodes hold no data), the first shard on a new node, a new node that is filled and to be put
+/// in service, or a member forgotten.
 pub fn can_undo(operation: &Operation) -> bool {
     let begun = |step: &Step| !matches!(step.state, StepState::Waiting | StepState::Skipped | StepState::Failed);
     !operation.steps.iter().any(|step| match &step.action {
@@ -203,6 +222,7 @@ pub fn can_undo(operation: &Operation) -> bool {
         StepAction::Move(_) | StepAction::Replicate(_) => {
             !matches!(operation.kind, Kind::ScaleDown | Kind::Drain) && begun(step)
         }
+        StepAction::InService { .. } => !matches!(operation.kind, Kind::ScaleDown | Kind::Drain) && step.attempts > 0,
         _ => false,
     })
 }
@@ -247,6 +267,7 @@ pub fn is_being_undone(operation: &Operation) -> bool {
 fn is_undo(kind: Kind, action: &StepAction) -> bool {
     match action {
         StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
+        StepAction::InService { .. } => kind == Kind::ScaleDown,
         StepAction::Destroy { .. } => matches!(kind, Kind::ScaleUp | Kind::Replace),
         _ => false,
     }
@@ -259,6 +280,15 @@ pub fn next_step(operation: &Operation) -> Option<usize> {
     operation.steps.iter().position(|step| {
         let wanted = if undoing { is_undo(operation.kind, &step.action) } else { step.action.copy().is_none() };
         wanted && step.state.is_open()
+    })
+}
+
+/// Nodes to which clients are not sent though they were to be, each with why, if it was tried.
+pub fn not_in_service(operation: &Operation) -> impl Iterator<Item = (&NodeId, Option<&str>)> {
+    let open = operation.steps.iter().filter(|step| step.state != StepState::Done);
+    open.filter_map(|step| match &step.action {
+        StepAction::InService { node } => Some((node, step.error.as_deref())),
+        _ => None,
     })
 }
 
@@ -299,6 +329,10 @@ mod tests {
     }
 
     fn planned(action: Action, holds_data: bool) -> Option<Operation> {
+        planned_with(action, holds_data, false)
+    }
+
+    fn planned_with(action: Action, holds_data: bool, has_service_hooks: bool) -> Option<Operation> {
         let decision = Decision {
             id: 3,
             at: Timestamp::from_millis(0),
@@ -318,6 +352,7 @@ mod tests {
             who: "cli",
             names: vec![node("p-4"), node("p-5")],
             holds_data,
+            has_service_hooks,
             deadlines: Deadlines::of(Duration::from_secs(60), Duration::from_secs(30)),
         };
         plan(&decision, with)
@@ -353,6 +388,46 @@ mod tests {
             assert_eq!(keys, (0..keys.len()).map(|n| format!("op/{n}")).collect::<Vec<_>>());
         }
         assert_eq!(planned(Action::Hold, true), None);
+        let with_hooks = [
+            (up(2), true, "validate create join create join rebalance in_service in_service settle"),
+            (up(1), false, "validate create join settle"),
+            (down(), true, "validate cordon out_of_service drain prove leave destroy settle"),
+            (down(), false, "validate destroy settle"),
+            (Action::Rebalance {}, true, "validate rebalance settle"),
+            (Action::Replace { node: node("p-2") }, true, "validate create join restore forget in_service settle"),
+            (Action::Adopt { node: node("p-9") }, true, "validate join rebalance in_service settle"),
+        ];
+        for (action, holds_data, expected) in with_hooks {
+            assert_eq!(steps(&planned_with(action, holds_data, true).expect("something to do")), expected);
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_taken_out_of_service_is_put_back() {
+        let uncordon = StepAction::Uncordon { node: node("p-1") };
+        let in_service = StepAction::InService { node: node("p-1") };
+        let cases = [
+            (StepState::Waiting, vec![uncordon.clone()]),
+            (StepState::Failed, vec![uncordon.clone()]),
+            (StepState::Intent, vec![uncordon.clone(), in_service.clone()]),
+            (StepState::Unknown, vec![uncordon.clone(), in_service.clone()]),
+            (StepState::Done, vec![uncordon, in_service.clone()]),
+        ];
+        let down = Action::ScaleDown { node: node("p-1"), target: 2 };
+        let mut down = planned_with(down, true, true).expect("an operation");
+        down.steps[1].state = StepState::Done;
+        for (state, expected) in cases {
+            down.steps[2].state = state;
+            assert_eq!(undo(&down, true), expected, "{state:?}");
+        }
+        assert!(is_undo(Kind::ScaleDown, &in_service) && !is_undo(Kind::ScaleUp, &in_service));
+
+        let up = Action::ScaleUp { nodes: 1, target: 4 };
+        let mut up = planned_with(up, true, true).expect("an operation");
+        assert!(can_undo(&up));
+        (up.steps[4].state, up.steps[4].attempts) = (StepState::Failed, 3);
+        assert!(!can_undo(&up), "a filled node stays, whatever the hook says");
+        assert_eq!(not_in_service(&up).map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["p-4"]);
     }
 
     #[test]

@@ -14,6 +14,8 @@
 mod effects;
 mod ledger;
 mod moves;
+mod sight;
+mod throttle;
 mod work;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::ledger::operation_entry;
+pub use self::throttle::Service;
 use self::work::Run;
 use super::drivers::{Datastore, Provider};
 use super::orders;
@@ -71,6 +74,11 @@ pub trait Standing: Send + Sync {
 
     /// Whether everything is forbidden just now, going on and taking back included. The operation then waits as it is.
     fn forbidden(&self) -> bool;
+
+    /// What those who search notice, as of the last check; `None` while nobody tells.
+    fn service(&self) -> Option<Service> {
+        None
+    }
 
     /// Whether the provider has ever listed a node: an empty list is an error from then on, not an empty pool.
     fn has_listed(&self) -> bool {

@@ -111,6 +111,29 @@ pub(super) enum Turn {
     },
 }
 
+/// How the datastore moves shards, and what that costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Store {
+    /// How long a shard takes to move.
+    pub flight: Duration,
+    pub copies_only: bool,
+    /// Whether clients are sent to nodes, and away from them, by hooks.
+    pub has_hooks: bool,
+    /// Milliseconds that each transfer in flight adds to the search latency.
+    pub burden: f64,
+}
+
+impl Store {
+    fn draw(rng: &mut Rng) -> Store {
+        Store {
+            flight: Duration::from_secs([5, 5, 20, 60, 120][rng.usize(0..5)]),
+            copies_only: rng.u32(0..3) == 0,
+            has_hooks: rng.u32(0..3) == 0,
+            burden: [0.0, 0.0, 5.0, 30.0, 300.0][rng.usize(0..5)],
+        }
+    }
+}
+
 /// A story before it is played.
 #[derive(Clone, Debug)]
 pub(super) struct Cast {
@@ -122,6 +145,7 @@ pub(super) struct Cast {
     pub span: Duration,
     /// Scheduled windows, as a configuration has them.
     pub windows: String,
+    pub store: Store,
     /// In the order of time.
     pub turns: Vec<(Duration, Turn)>,
 }
@@ -152,6 +176,7 @@ impl Cast {
         let windows = windows(&mut Rng::with_seed(chance), &scale);
         Cast {
             windows,
+            store: Store::draw(&mut Rng::with_seed(chance.wrapping_add(1))),
             scale,
             load: curve(rng, nodes as f64, span),
             interval: if rng.u32(0..4) == 0 { 15 } else { 30 },

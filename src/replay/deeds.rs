@@ -13,7 +13,10 @@ pub(super) enum Deed {
     Join(Machine),
     Cordon(NodeId),
     Uncordon(NodeId),
+    OutOfService(NodeId),
+    InService(NodeId),
     Move(Move),
+    Finish(Move),
     Replicate(Move),
     Cancel(Move),
     Leave(NodeId),
@@ -29,7 +32,10 @@ impl Deed {
             Deed::Join(_) => "join",
             Deed::Cordon(_) => "cordon",
             Deed::Uncordon(_) => "uncordon",
+            Deed::OutOfService(_) => "out_of_service",
+            Deed::InService(_) => "in_service",
             Deed::Move(_) => "move",
+            Deed::Finish(_) => "finish",
             Deed::Replicate(_) => "replicate",
             Deed::Cancel(_) => "cancel",
             Deed::Leave(_) => "leave",
@@ -42,10 +48,14 @@ impl Deed {
         match self {
             Deed::Create(new) => new.id.to_string(),
             Deed::Destroy(machine) | Deed::Join(machine) => machine.id.to_string(),
-            Deed::Cordon(id) | Deed::Uncordon(id) | Deed::Leave(id) | Deed::Forget(id) | Deed::Unjoin(id) => {
-                id.to_string()
-            }
-            Deed::Move(m) | Deed::Replicate(m) => format!("{} {}>{}", m.shard.shard, m.from, m.to),
+            Deed::Cordon(id)
+            | Deed::Uncordon(id)
+            | Deed::OutOfService(id)
+            | Deed::InService(id)
+            | Deed::Leave(id)
+            | Deed::Forget(id)
+            | Deed::Unjoin(id) => id.to_string(),
+            Deed::Move(m) | Deed::Finish(m) | Deed::Replicate(m) => format!("{} {}>{}", m.shard.shard, m.from, m.to),
             Deed::Cancel(m) => m.shard.shard.to_string(),
         }
     }
@@ -82,7 +92,16 @@ impl State {
             }
             Deed::Cordon(id) => self.cordons(id, true),
             Deed::Uncordon(id) => self.cordons(id, false),
+            Deed::OutOfService(id) => {
+                self.served.remove(id);
+                Effect::Done(None)
+            }
+            Deed::InService(id) => {
+                self.served.insert(id.clone());
+                Effect::Done(None)
+            }
             Deed::Move(m) => self.transfers(m, true),
+            Deed::Finish(m) => self.finishes(m),
             Deed::Replicate(m) => self.transfers(m, false),
             Deed::Cancel(m) => {
                 self.flights.retain(|flight| flight.copy.shard != m.shard);
@@ -115,7 +134,7 @@ impl State {
     fn transfers(&mut self, m: &Move, is_move: bool) -> Made {
         let copy = |on: &NodeId| self.copies.get(&(m.shard.clone(), on.clone()));
         if copy(&m.to).is_some() {
-            let moved = !is_move || copy(&m.from).is_none();
+            let moved = !is_move || self.copies_only || copy(&m.from).is_none();
             return if moved { Effect::Done(None) } else { Effect::NoEffect("the target has a copy".into()) };
         }
         if copy(&m.from).is_none_or(|held| held.stale) {
@@ -131,5 +150,19 @@ impl State {
                 Effect::Done(None)
             }
         }
+    }
+
+    /// Drops the copy at the source, if the one at the target can be relied on.
+    fn finishes(&mut self, m: &Move) -> Made {
+        if !self.copies_only {
+            return Effect::Done(None);
+        }
+        let is_whole = self.copies.get(&(m.shard.clone(), m.to.clone())).is_some_and(|held| !held.stale);
+        if !is_whole || self.is_dead(&m.to) || self.flights.iter().any(|flight| flight.copy.shard == m.shard) {
+            return Effect::NoEffect(format!("{} has no whole copy of {}", m.to, m.shard));
+        }
+        self.copies.remove(&(m.shard.clone(), m.from.clone()));
+        self.unfinished.remove(&(m.shard.clone(), m.from.clone()));
+        Effect::Done(None)
     }
 }

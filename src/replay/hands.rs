@@ -210,6 +210,14 @@ impl Datastore for World {
         nothing(self.change(call, Deed::Move(m.clone())).await)
     }
 
+    async fn finish_move(&self, call: &Call, m: &Move) -> Effect<()> {
+        // A store that drops by itself is not even asked.
+        if !self.state().copies_only {
+            return Effect::Done(());
+        }
+        nothing(self.change(call, Deed::Finish(m.clone())).await)
+    }
+
     async fn replicate(&self, call: &Call, m: &Move) -> Effect<()> {
         nothing(self.change(call, Deed::Replicate(m.clone())).await)
     }
@@ -230,6 +238,18 @@ impl Datastore for World {
 
     async fn unjoin(&self, call: &Call, id: &NodeId) -> Effect<()> {
         nothing(self.change(call, Deed::Unjoin(id.clone())).await)
+    }
+
+    async fn out_of_service(&self, call: &Call, member: &Member) -> Effect<()> {
+        nothing(self.change(call, Deed::OutOfService(member.id.clone())).await)
+    }
+
+    async fn in_service(&self, call: &Call, member: &Member) -> Effect<()> {
+        nothing(self.change(call, Deed::InService(member.id.clone())).await)
+    }
+
+    fn has_service_hooks(&self) -> bool {
+        self.state().has_hooks
     }
 }
 

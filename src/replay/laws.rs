@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::deeds::Deed;
 use super::world::State;
 use crate::model::{
-    HistoryKind, Kind, Machine, Mode, NodeId, Operation, OperationId, OperationState, ShardId, Step, StepAction,
+    HistoryKind, Kind, Machine, Mode, Move, NodeId, Operation, OperationId, OperationState, ShardId, Step, StepAction,
     StepState, Trigger, UnexplainedKind,
 };
 use crate::operate::drivers::Call;
@@ -168,7 +168,8 @@ impl State {
         }
         self.laws.fence = call.fence;
         self.was_written_down(call, &told);
-        if !matches!(deed, Deed::Cancel(_)) {
+        // A copy is begun, finished and called off by one step.
+        if !matches!(deed, Deed::Cancel(_) | Deed::Finish(_)) {
             let meant = self.laws.keys.entry(call.key.clone()).or_insert_with(|| told.clone());
             if *meant != told {
                 let meant = meant.clone();
@@ -220,11 +221,26 @@ impl State {
                 }
                 self.stays_above_least(id, "leave");
             }
+            Deed::Move(_) | Deed::Replicate(_) => self.is_gentle(open.as_ref()),
             Deed::Unjoin(id) if self.holds(id) => {
                 self.laws.breach(|| format!("{id} was to be taken out while it holds, sends or receives a shard"));
             }
             _ => {}
         }
+    }
+
+    /// Few copies at once: four in all, one from a node and one to it.
+    fn is_gentle(&mut self, open: Option<&Operation>) {
+        let begun = |step: &&Step| step.state == StepState::Intent;
+        let copies: Vec<&Move> =
+            open.iter().flat_map(|o| &o.steps).filter(begun).filter_map(|step| step.action.copy()).collect();
+        let from: BTreeSet<&NodeId> = copies.iter().map(|copy| &copy.from).collect();
+        let to: BTreeSet<&NodeId> = copies.iter().map(|copy| &copy.to).collect();
+        if copies.len() > 4 || from.len() < copies.len() || to.len() < copies.len() {
+            let told = format!("too many copies at once: {copies:?}");
+            self.laws.breach(|| told);
+        }
+        self.tally.most_at_once = self.tally.most_at_once.max(copies.len() as u64);
     }
 
     /// Registered machines and creations of this operation in flight, this one included; the lost, and the dead node that

@@ -317,7 +317,7 @@ impl State {
             (Signal::Cpu, cpu),
             (Signal::Memory, 0.3),
             (Signal::Storage, (0.1 + 0.015 * f64::from(copies)).min(1.0)),
-            (Signal::Latency, if cpu > 0.85 { 700.0 } else { 50.0 }),
+            (Signal::Latency, (if cpu > 0.85 { 700.0 } else { 50.0 }) + self.burden * self.flights.len() as f64),
             (Signal::ErrorRate, 0.002),
             (Signal::Throughput, if serves { share * 100.0 } else { 0.0 }),
             (Signal::Vectors, vectors as f64),

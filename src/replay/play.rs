@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cast::{Cast, Profile, Turn};
+use super::cast::{Cast, Profile, Store, Turn};
 use super::mortal::Mortal;
 use super::tally::Tally;
 use super::world::World;
@@ -113,6 +113,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(cast: Cast, mut rng: Rng, twist: Twist<'a>) -> Stage<'a> {
         let world = World::drawn(cast.scale, rng.fork(), cast.load);
+        world.moves_as(&cast.store);
         Stage {
             world,
             rng,
@@ -447,6 +448,7 @@ impl<'a> Stage<'a> {
         };
         let mut story =
             format!("seed {seed}, profile {}: {:?}, load {:?}\n", profile.as_str(), self.cast.scale, self.cast.load);
+        let _ = writeln!(story, "{:?}", self.cast.store);
         if !self.cast.windows.is_empty() {
             let _ = writeln!(story, "windows: {}", self.cast.windows);
         }
@@ -498,6 +500,12 @@ impl World {
             StepAction::Uncordon { node } => state.members.get(node) != Some(&true),
             _ => false,
         }
+    }
+
+    fn moves_as(&self, store: &Store) {
+        let mut state = self.state();
+        (state.flight, state.burden) = (Some(store.flight), store.burden);
+        (state.copies_only, state.has_hooks) = (store.copies_only, store.has_hooks);
     }
 
     /// What changes for the whole cluster.

@@ -14,6 +14,8 @@ pub struct Tally {
     pub checks: u64,
     /// Calls that asked the invented cluster to change.
     pub calls: u64,
+    /// The most copies of shards that were on their way at once.
+    pub most_at_once: u64,
     /// What went wrong, by name.
     pub faults: BTreeMap<String, u64>,
     /// Operations that ended, by kind and outcome.
@@ -39,6 +41,7 @@ impl Tally {
         self.simulated_seconds += other.simulated_seconds;
         self.checks += other.checks;
         self.calls += other.calls;
+        self.most_at_once = self.most_at_once.max(other.most_at_once);
         for (mine, theirs) in [(&mut self.faults, &other.faults), (&mut self.operations, &other.operations)] {
             for (name, count) in theirs {
                 *mine.entry(name.clone()).or_default() += count;

@@ -60,6 +60,8 @@ pub(super) struct Held {
 pub(super) struct Flight {
     pub copy: Move,
     pub is_move: bool,
+    /// The source's copy is to be dropped at its end, once that is asked for.
+    pub is_to_finish: bool,
     pub ends: Instant,
 }
 
@@ -101,6 +103,15 @@ pub(super) struct State {
     pub tally: Tally,
     /// How long a shard takes to move; `None`: it never arrives.
     pub flight: Option<Duration>,
+    /// The store only ever copies: the source's copy is dropped when that is asked for.
+    pub copies_only: bool,
+    /// Copies that were made on the second node, and are yet to be dropped on the first.
+    pub unfinished: BTreeMap<(ShardId, NodeId), NodeId>,
+    /// Whether clients are sent to nodes, and away from them, by hooks; and to which they are sent.
+    pub has_hooks: bool,
+    pub served: BTreeSet<NodeId>,
+    /// Milliseconds that each transfer in flight adds to the search latency.
+    pub burden: f64,
     pub listing: Listing,
     pub store_is_silent: bool,
     /// The longest that a read takes.
@@ -155,6 +166,11 @@ impl World {
             ledger: Vec::new(),
             tally: Tally::default(),
             flight: Some(Duration::from_secs(5)),
+            copies_only: false,
+            unfinished: BTreeMap::new(),
+            has_hooks: false,
+            served: (1..=scale.nodes).map(node).collect(),
+            burden: 0.0,
             listing: Listing::Told,
             store_is_silent: false,
             reads_last: Duration::ZERO,
@@ -223,6 +239,31 @@ impl World {
     /// How long a shard takes to move from now on; `None`: it never arrives.
     pub fn set_flight(&self, flight: Option<Duration>) {
         self.state().flight = flight;
+    }
+
+    /// The store only ever copies from now on, and drops what is at the source when that is asked for.
+    pub fn only_copies(&self) {
+        self.state().copies_only = true;
+    }
+
+    /// Clients are sent to nodes by hooks from now on.
+    pub fn has_hooks(&self) {
+        self.state().has_hooks = true;
+    }
+
+    /// Nodes that clients are sent to.
+    pub fn served(&self) -> Vec<String> {
+        self.state().served.iter().map(ToString::to_string).collect()
+    }
+
+    /// The most copies that were on their way at once, as the journal had it.
+    pub fn most_at_once(&self) -> u64 {
+        self.as_left().tally.most_at_once
+    }
+
+    /// Transfers in flight just now.
+    pub fn in_flight(&self) -> usize {
+        self.state().flights.len()
     }
 
     /// Whether nodes, asked themselves, serve.
@@ -393,19 +434,24 @@ impl State {
             return;
         };
         self.copies.insert((shard.clone(), to.clone()), held);
+        self.unfinished.remove(&(shard.clone(), to.clone()));
         if flight.is_move {
             self.copies.remove(&(shard.clone(), from.clone()));
+        }
+        if flight.is_to_finish {
+            self.unfinished.insert((shard.clone(), from.clone()), to.clone());
         }
         self.judge("the end of a transfer");
     }
 
     /// The transfer begins, unless the shard is on its way already.
     pub fn take_off(&mut self, copy: &Move, is_move: bool) {
+        let (is_move, is_to_finish) = (is_move && !self.copies_only, is_move && self.copies_only);
         if self.flights.iter().any(|flight| flight.copy.shard == copy.shard) {
             return;
         }
         let ends = Instant::now() + self.flight.unwrap_or(NEVER);
-        self.flights.push(Flight { copy: copy.clone(), is_move, ends });
+        self.flights.push(Flight { copy: copy.clone(), is_move, is_to_finish, ends });
     }
 
     /// Holds, sends or receives a shard.
@@ -414,11 +460,16 @@ impl State {
         self.copies.keys().any(|(_, on)| on == id) || self.flights.iter().any(on_its_way)
     }
 
-    /// Copies on members that have everything that was acknowledged.
+    /// Copies on members that have everything that was acknowledged. One that is to be dropped, since it is on another node
+    /// by now, does not count: it may go at any time.
     pub fn complete(&self, shard: &ShardId) -> usize {
-        let copies =
-            self.copies.iter().filter(|((s, on), held)| s == shard && !held.stale && self.members.contains_key(on));
-        copies.count()
+        let is_whole = |on: &NodeId| {
+            let held = self.copies.get(&(shard.clone(), on.clone()));
+            held.is_some_and(|held| !held.stale) && self.members.contains_key(on)
+        };
+        let is_to_go = |on: &NodeId| self.unfinished.get(&(shard.clone(), on.clone())).is_some_and(is_whole);
+        let holders = self.copies.keys().filter(|(s, _)| s == shard).map(|(_, on)| on);
+        holders.filter(|on| is_whole(on) && !is_to_go(on)).count()
     }
 
     /// The whole cluster, as it is.

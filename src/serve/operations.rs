@@ -64,7 +64,7 @@ impl Server {
         match pool.ask(Command::Operate(request)).await? {
             Reply::Operation(operation) => {
                 let location = format!("/autoscaling/operations/{}", operation.id);
-                let body = json!({"operation": shape::operation(&operation, self.clock.now())});
+                let body = json!({"operation": shape::operation(&operation, self.clock.now(), pool.view.load().bytes_per_second)});
                 let mut answer = json_answer(StatusCode::ACCEPTED, &body);
                 let location = HeaderValue::from_str(&location).expect("an operation id is printable ASCII");
                 answer.headers_mut().insert(header::LOCATION, location);
@@ -117,7 +117,7 @@ impl Server {
         let operation = OperationId(call.id.as_str().into());
         match pool.ask(Command::Order { operation, order }).await? {
             Reply::Operation(operation) => {
-                let body = json!({"operation": shape::operation(&operation, self.clock.now())});
+                let body = json!({"operation": shape::operation(&operation, self.clock.now(), pool.view.load().bytes_per_second)});
                 Ok(json_answer(StatusCode::OK, &body))
             }
             Reply::Done => Ok(self.status_of(pool)),

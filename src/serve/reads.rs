@@ -15,7 +15,9 @@ use super::routes::Endpoint;
 use super::{Server, shape};
 use crate::handle::PoolHandle;
 use crate::http::{Answer, host_port, json as json_answer, typed};
-use crate::model::{Decision, HistoryKind, Kind, NodeState, Operation, OperationId, PoolName, Timestamp, Verb};
+use crate::model::{
+    Decision, HistoryKind, Kind, NodeState, Operation, OperationId, OperationState, PoolName, Timestamp, Verb,
+};
 use crate::record::{HistoryQuery, JournalError};
 use crate::telemetry::CONTENT_TYPE;
 
@@ -153,7 +155,13 @@ impl Server {
         let found = self.kept(self.journal.operation(&OperationId(call.id.as_str().into())).await)?;
         let none =
             || Problem::not_found(format!("no operation {:?}: GET /autoscaling/operations lists them", cut(&call.id)));
-        Ok(json_answer(StatusCode::OK, &shape::operation(&found.ok_or_else(none)?, self.clock.now())))
+        let mut found = found.ok_or_else(none)?;
+        let view = self.pools.get(&found.pool).map(|pool| pool.view.load_full());
+        if let Some(shown) = view.as_ref().and_then(|view| view.operation.as_ref()).filter(|o| o.id == found.id) {
+            came_on(&mut found, shown);
+        }
+        let usual = view.and_then(|view| view.bytes_per_second);
+        Ok(json_answer(StatusCode::OK, &shape::operation(&found, self.clock.now(), usual)))
     }
 
     /// The last 100 observations, oldest first; with `since`, 5-minute means and maxima from the store.
@@ -270,6 +278,15 @@ impl Server {
     fn kept<T>(&self, answer: Result<T, JournalError>) -> Result<T, Problem> {
         answer.inspect_err(|error| self.telemetry.journal_error(error)).map_err(Problem::from)
     }
+}
+
+/// What comes on between two writes is told by the picture alone.
+fn came_on(kept: &mut Operation, shown: &Operation) {
+    if kept.state != OperationState::Running || shown.state != OperationState::Running {
+        return;
+    }
+    (kept.shards_left, kept.bytes_left) = (shown.shards_left, shown.bytes_left);
+    kept.last_progress_at = shown.last_progress_at;
 }
 
 /// A list with the id to go on from, which is `before` of the next request; `null` at the end.

@@ -2,9 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, StepState, ThresholdSource, Timestamp,
-};
+use crate::model::{NodeSeen, Observation, Operation, PoolView, ScalingThresholds, Signal, ThresholdSource, Timestamp};
 
 /// `ScalingMetrics`: what is not known is `null`.
 pub fn metrics(seen: &Observation) -> Value {
@@ -45,7 +43,7 @@ pub fn status(view: &PoolView, now: Timestamp) -> Value {
         "nodes": view.seen.iter().flat_map(|s| &s.nodes).map(|n| node(n, view)).collect::<Vec<_>>(),
         "conditions": view.conditions,
         "decision": view.decision,
-        "operation": view.operation.as_ref().map(|o| running(o, now)),
+        "operation": view.operation.as_ref().map(|o| running(o, now, view.bytes_per_second)),
         "last_operation": view.last_operation.as_ref().map(head),
         "cooldowns": view.cooldowns,
         "guards": view.guards,
@@ -98,15 +96,15 @@ fn node(node: &NodeSeen, view: &PoolView) -> Value {
     Value::Object(shown)
 }
 
-/// An operation in full, with its place and what is left of it.
-pub fn operation(operation: &Operation, now: Timestamp) -> Value {
-    let mut shown = running(operation, now);
+/// An operation in full, with its place and what is left of it; `usual` is the speed of past moves, bytes per second.
+pub fn operation(operation: &Operation, now: Timestamp, usual: Option<f64>) -> Value {
+    let mut shown = running(operation, now, usual);
     shown["steps"] = json!(operation.steps);
     shown
 }
 
-/// An operation without its single steps: step n of m, shards and bytes left, ETA, deadline.
-fn running(operation: &Operation, now: Timestamp) -> Value {
+/// An operation without its single steps: step n of m, shards and bytes left, shards on their way, ETA, deadline.
+fn running(operation: &Operation, now: Timestamp, usual: Option<f64>) -> Value {
     let mut shown = head(operation);
     if operation.state.is_final() {
         return shown;
@@ -115,7 +113,8 @@ fn running(operation: &Operation, now: Timestamp) -> Value {
     shown["step"] = json!(step.map(|(_, step)| step.action.name()));
     shown["step_number"] = json!(step.map(|(place, _)| place));
     shown["deadline"] = json!(operation.deadline());
-    shown["eta_seconds"] = json!(eta_seconds(operation, now));
+    shown["shards_moving"] = json!(operation.shards_moving());
+    shown["eta_seconds"] = json!(operation.eta_seconds(now, usual));
     shown
 }
 
@@ -127,13 +126,4 @@ pub fn head(operation: &Operation) -> Value {
         fields.remove("steps");
     }
     shown
-}
-
-/// How long the moving of the remaining bytes takes at the speed so far; `None` before the first is done.
-fn eta_seconds(operation: &Operation, now: Timestamp) -> Option<f64> {
-    let moves = operation.steps.iter().filter(|s| s.action.copy().is_some() && s.state != StepState::Waiting);
-    let began = moves.filter_map(|s| s.started_at).min()?;
-    let done = operation.bytes_total.saturating_sub(operation.bytes_left);
-    let elapsed = now.since(began).as_secs_f64();
-    (done > 0 && elapsed > 0.0).then(|| operation.bytes_left as f64 * elapsed / done as f64)
 }

@@ -238,7 +238,9 @@ impl World {
             .filter(|pid| {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                line.contains(" node ") && line.contains(&mark)
+                // Qdrant's says nothing of its directory, in which it runs.
+                let runs_in = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+                (line.contains("node ") && line.contains(&mark)) || runs_in.starts_with(&mark)
             })
             .collect()
     }

@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::node::client::Client;
 
-pub const COLLECTION: &str = "articles";
+const COLLECTION: &str = "articles";
+/// Comes and goes.
+const SECOND: &str = "drafts";
 pub const SHARDS: u32 = 12;
 pub const REPLICAS: u32 = 2;
 const SIZE: u32 = 128;
@@ -51,7 +53,7 @@ impl Load {
         let client = Arc::new(client);
         client.create_collection(COLLECTION, SIZE, SHARDS, REPLICAS).await.context("making the collection")?;
         for from in (0..vectors).step_by(BATCH as usize) {
-            write(&client, from..vectors.min(from + BATCH)).await?;
+            write(&client, COLLECTION, from..vectors.min(from + BATCH)).await?;
         }
         let load = Load {
             client,
@@ -69,6 +71,27 @@ impl Load {
         ));
         load.tasks.spawn(go_on_writing(load.client.clone(), load.rate.subscribe(), load.written.clone()));
         Ok(load)
+    }
+
+    /// Makes the second collection, with so many vectors.
+    pub async fn add(&self, vectors: u64) -> anyhow::Result<()> {
+        self.client.create_collection(SECOND, SIZE, SHARDS, REPLICAS).await.context("making the second collection")?;
+        for from in (0..vectors).step_by(BATCH as usize) {
+            write(&self.client, SECOND, from..vectors.min(from + BATCH)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the second collection.
+    pub async fn take_away(&self) -> anyhow::Result<()> {
+        let path = format!("/collections/{SECOND}");
+        let deleted = self.client.request::<serde_json::Value>(http::Method::DELETE, &path, None).await;
+        deleted.map(drop).context("deleting the second collection")
+    }
+
+    /// The nodes that are asked from now on.
+    pub fn follow(&self, addresses: Vec<String>) {
+        self.client.set_nodes(addresses);
     }
 
     /// Searches per second from now on. Below zero ends searching and writing.
@@ -107,9 +130,9 @@ impl Load {
     }
 }
 
-async fn write(client: &Client, ids: std::ops::Range<u64>) -> anyhow::Result<()> {
+async fn write(client: &Client, collection: &str, ids: std::ops::Range<u64>) -> anyhow::Result<()> {
     let points: Vec<(u64, Vec<f32>)> = ids.clone().map(|id| (id, vector_of(id))).collect();
-    client.upsert(COLLECTION, &points).await.with_context(|| format!("writing vectors {ids:?}"))
+    client.upsert(collection, &points).await.with_context(|| format!("writing vectors {ids:?}"))
 }
 
 /// Writes a few more vectors a second, so that shards move while they change. A batch that is not acknowledged is
@@ -124,7 +147,7 @@ async fn go_on_writing(client: Arc<Client>, rate: watch::Receiver<f64>, written:
             return;
         }
         let from = written.load(Ordering::Relaxed);
-        if current > 0.0 && write(&client, from..from + 10).await.is_ok() {
+        if current > 0.0 && write(&client, COLLECTION, from..from + 10).await.is_ok() {
             written.store(from + 10, Ordering::Relaxed);
         }
     }

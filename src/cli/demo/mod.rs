@@ -1,9 +1,10 @@
-//! `vecscale demo`: a temporary cluster, a moving load, the whole loop within two minutes, and the proof at the end.
+//! `vecscale demo`: a temporary cluster, a moving load, the whole loop within two minutes, and the proof at the end. With
+//! `--qdrant`, the cluster is of real Qdrant processes.
 
 mod load;
 mod view;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,14 @@ use load::Load;
 use view::Screen;
 
 const CONFIG: &str = include_str!("config.yaml");
+const QDRANT_CONFIG: &str = include_str!("qdrant.yaml");
 const VECTORS: u64 = 20_000;
+/// With these, there are more on each of three Qdrant nodes than the demo's configuration allows, and on four not.
+const MORE_VECTORS: u64 = 9_000;
 /// Each phase must be over by then, or the demo says so and ends.
 const PHASE: Duration = Duration::from_secs(75);
+/// The same with Qdrant: a join takes seconds, and so does each copy.
+const QDRANT_PHASE: Duration = Duration::from_secs(240);
 /// The mean CPU usage that a busy phase aims at, above the line of 0.60.
 const BUSY: f64 = 0.80;
 /// Searches per second to begin with; the busy phases find the rate that this machine needs.
@@ -32,13 +38,21 @@ const FIRST_RATE: f64 = 50.0;
 /// The calm load as a share of the busy one.
 const FALL: f64 = 0.2;
 
+#[derive(clap::Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Run this Qdrant, 1.17 or later, in place of the built-in vector nodes
+    #[arg(long, value_name = "PROGRAM")]
+    pub qdrant: Option<PathBuf>,
+}
+
 /// Runs the demo to its end, or until Ctrl-C; either way no process and no file is left.
 ///
 /// # Errors
 /// When a phase does not come about, or a vector is missing at the end.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let storage = TempDir::new("demo")?;
-    let (config, listen) = (config::parse(CONFIG, "demo", Path::new("."))?, ([127, 0, 0, 1], 0).into());
+    let text = configuration(args.qdrant.as_deref())?;
+    let (config, listen) = (config::parse(&text, "demo", Path::new("."))?, ([127, 0, 0, 1], 0).into());
     let access = Keeper::open(None, config.access.clone(), listen).map_err(anyhow::Error::msg)?;
     let app = App::start(Options {
         config,
@@ -52,30 +66,29 @@ pub async fn run() -> anyhow::Result<()> {
         program: std::env::current_exe().context("finding the program itself")?,
     })
     .await?;
+    let story = async {
+        match args.qdrant {
+            None => story(&app).await,
+            Some(_) => story_of_qdrant(&app).await,
+        }
+    };
     let outcome = tokio::select! {
-        told = story(&app) => told,
+        told = story => told,
         () = crate::app::asked_to_stop() => Err(anyhow::anyhow!("interrupted")),
     };
     app.stop().await;
     outcome
 }
 
+fn configuration(qdrant: Option<&Path>) -> anyhow::Result<String> {
+    let Some(program) = qdrant else { return Ok(CONFIG.into()) };
+    let program = program.canonicalize().with_context(|| format!("--qdrant {}", program.display()))?;
+    Ok(QDRANT_CONFIG.replace("PROGRAM", &serde_json::to_string(&program)?))
+}
+
 async fn story(app: &App) -> anyhow::Result<()> {
-    let pool = app.pools.values().next().context("the demo has one pool")?.clone();
-    let mut screen = Screen::new();
-    screen.say(format!("three vector nodes are starting; the API is at http://{}", app.address));
-    let mut stage = Stage { pool, screen, operations: Vec::new(), load: None };
-    stage.until("three healthy nodes", |s| s.serving() == 3 && s.healthy() == 3).await?;
-
-    let addresses = stage.addresses();
-    let filled = Load::fill(Client::new(addresses), VECTORS).await?;
-    stage.screen.say(format!(
-        "{VECTORS} vectors in {} shards, {} copies each; a writer goes on writing",
-        load::SHARDS,
-        load::REPLICAS
-    ));
-    stage.load = Some(filled);
-
+    let mut stage = Stage::set(app, "three vector nodes are starting", PHASE).await?;
+    stage.fill().await?;
     stage.searches(FIRST_RATE, "and more, until the nodes are busy");
     for nodes in [4, 5] {
         stage.grow_busy().await?;
@@ -88,16 +101,55 @@ async fn story(app: &App) -> anyhow::Result<()> {
     stage.finish().await
 }
 
+/// The same with Qdrant, whose nodes share the machine's processors: its load is vectors, not searches.
+async fn story_of_qdrant(app: &App) -> anyhow::Result<()> {
+    let mut stage = Stage::set(app, "three Qdrant nodes are starting", QDRANT_PHASE).await?;
+    stage.fill().await?;
+    stage.searches(FIRST_RATE, "all the time");
+    stage.screen.say(format!("load      a second collection comes: {MORE_VECTORS} vectors more"));
+    stage.load()?.add(MORE_VECTORS).await?;
+    stage.until("one node more", |s| s.serving() == 4 && s.idle()).await?;
+    stage.screen.say("load      the second collection is deleted");
+    stage.load()?.take_away().await?;
+    stage.until("one node fewer", |s| s.serving() == 3 && s.idle()).await?;
+    stage.finish().await
+}
+
 /// The running demo.
 struct Stage {
     pool: PoolHandle,
     screen: Screen,
+    phase: Duration,
     /// Operations that ended, oldest first.
     operations: Vec<Operation>,
     load: Option<Load>,
 }
 
 impl Stage {
+    /// Waits for the first three nodes.
+    async fn set(app: &App, what: &str, phase: Duration) -> anyhow::Result<Stage> {
+        let pool = app.pools.values().next().context("the demo has one pool")?.clone();
+        let mut screen = Screen::new();
+        screen.say(format!("{what}; the API is at http://{}", app.address));
+        let mut stage = Stage { pool, screen, phase, operations: Vec::new(), load: None };
+        stage.until("three healthy nodes", |s| s.serving() == 3 && s.healthy() == 3).await?;
+        Ok(stage)
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        self.load = Some(Load::fill(Client::new(self.addresses()), VECTORS).await?);
+        self.screen.say(format!(
+            "{VECTORS} vectors in {} shards, {} copies each; a writer goes on writing",
+            load::SHARDS,
+            load::REPLICAS
+        ));
+        Ok(())
+    }
+
+    fn load(&self) -> anyhow::Result<&Load> {
+        self.load.as_ref().context("the load runs")
+    }
+
     fn nodes(&self, counts: impl Fn(&crate::model::NodeSeen) -> bool) -> usize {
         self.pool.view.load().seen.as_ref().map_or(0, |s| s.nodes.iter().filter(|n| counts(n)).count())
     }
@@ -114,9 +166,11 @@ impl Stage {
         self.pool.view.load().operation.is_none()
     }
 
+    /// Of the nodes that clients are sent to.
     fn addresses(&self) -> Vec<String> {
         let view = self.pool.view.load();
-        view.seen.iter().flat_map(|s| s.nodes.iter().map(|n| n.address.clone())).collect()
+        let nodes = view.seen.iter().flat_map(|s| &s.nodes).filter(|n| n.state == NodeState::Serving);
+        nodes.map(|n| n.address.clone()).collect()
     }
 
     fn mean_cpu(&self) -> Option<f64> {
@@ -125,11 +179,11 @@ impl Stage {
 
     /// Follows the pool until `done`.
     async fn until(&mut self, what: &str, done: impl Fn(&Stage) -> bool) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PHASE;
+        let deadline = tokio::time::Instant::now() + self.phase;
         while !done(self) {
             if tokio::time::Instant::now() > deadline {
                 let why = self.pool.view.load().headline.clone();
-                bail!("not within {} s: {what}; {why}", PHASE.as_secs());
+                bail!("not within {} s: {what}; {why}", self.phase.as_secs());
             }
             self.follow().await;
         }
@@ -140,6 +194,9 @@ impl Stage {
     async fn follow(&mut self) {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let view = self.pool.view.load_full();
+        if let Some(load) = &self.load {
+            load.follow(self.addresses());
+        }
         self.screen.show(&view, &self.load_line());
         if let Some(ended) = &view.last_operation
             && self.operations.last().is_none_or(|o| o.id != ended.id)
@@ -167,7 +224,7 @@ impl Stage {
 
     /// Finds the rate that keeps the nodes busy, machines being different, until an operation begins.
     async fn grow_busy(&mut self) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PHASE;
+        let deadline = tokio::time::Instant::now() + self.phase;
         while self.idle() {
             if tokio::time::Instant::now() > deadline {
                 bail!("the nodes do not become busy; {}", self.pool.view.load().headline);
@@ -204,5 +261,20 @@ impl Stage {
             bail!("{} vectors are missing", written - found.min(counted));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_configurations_can_stand() {
+        for qdrant in [None, Some(Path::new("/bin/sh"))] {
+            let text = configuration(qdrant).expect("a program that is there");
+            config::parse(&text, "demo", Path::new(".")).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let error = configuration(Some(Path::new("/nonexistent/qdrant"))).expect_err("no such program");
+        assert!(format!("{error:#}").starts_with("--qdrant /nonexistent/qdrant: "), "{error:#}");
     }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::operate::drivers::QdrantProgram;
 
 /// Modes of the program and of its folder, and the file that is to be named, if any.
 #[test]
@@ -70,8 +71,6 @@ fn a_datastore_of_scripts_needs_all_of_them() {
         assert_eq!(what, format!("pools[0].datastore.{name}: is missing"));
     }
     for (more, expected) in [
-        (", out_of_service: [/bin/true]", "pools[0].datastore.out_of_service: is not available in this version"),
-        (", in_service: [/bin/true]", "pools[0].datastore.in_service: is not available in this version"),
         (", timeout: 10m", "pools[0].datastore.timeout: 600 s is not allowed"),
         (", moves: [/bin/true]", "pools[0].datastore.moves: is not known"),
     ] {
@@ -80,4 +79,85 @@ fn a_datastore_of_scripts_needs_all_of_them() {
     let (what, hint) = only_problem(&format!("datastore: {{type: vectornode, inventory: ['{program}']}}"));
     assert_eq!(what, "pools[0].datastore.inventory: has no meaning here");
     assert_eq!(hint, "it belongs to `type: script`");
+}
+
+#[test]
+fn a_provider_of_processes_may_run_qdrant() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = executable(dir.path(), "qdrant").display().to_string();
+    let keys = |more: &str| format!("datastore: {{type: qdrant}}\nprovider: {{type: process, {more}}}");
+    let given = pool(&keys(&format!("nodes: 2, program: '{program}', env: {{QDRANT__A: 1}}, timeout: 30s"))).provider;
+    let expected = ProcessSettings {
+        nodes: 2,
+        timeout: Duration::from_secs(30),
+        qdrant: Some(QdrantProgram {
+            path: program.clone().into(),
+            env: BTreeMap::from([("QDRANT__A".into(), "1".into())]),
+        }),
+        ..ProcessSettings::default()
+    };
+    assert_eq!(given, ProviderSettings::Process(expected));
+    for (more, what, hint) in [
+        (
+            format!("program: '{program}', cpu_cores: 1"),
+            "pools[0].provider.cpu_cores: has no meaning here",
+            "it belongs to `type: process`, without a `program`",
+        ),
+        (
+            "env: {A: 1}, nodes: 3".into(),
+            "pools[0].provider.env: has no meaning here",
+            "it belongs to `type: script`, and to `type: process` with a `program`",
+        ),
+        (
+            "program: qdrant".into(),
+            "pools[0].provider.program: \"qdrant\" is not an absolute path",
+            "write the program's full path; no shell looks for it",
+        ),
+        (
+            "program: /nonexistent/qdrant".into(),
+            "pools[0].provider.program: /nonexistent/qdrant: No such file or directory (os error 2)",
+            "the program must be there before vecscale starts",
+        ),
+    ] {
+        let datastore = if more.starts_with("env") { "vectornode" } else { "qdrant" };
+        let keys = keys(&more).replace("qdrant}", &format!("{datastore}}}"));
+        assert_eq!(only_problem(&keys), (what.to_string(), hint.to_string()), "{more}");
+    }
+    let (what, _) = only_problem(&format!("provider: {{type: process, program: '{program}'}}"));
+    assert_eq!(what, "pools[0].datastore.type: provider process runs Qdrant, whose shards would be lost with it");
+    let (what, _) = only_problem("datastore: {type: qdrant}\nprovider: {type: process}");
+    assert_eq!(
+        what,
+        "pools[0].datastore.type: provider process runs vector nodes, whose shards would be lost with them"
+    );
+}
+
+#[test]
+fn any_datastore_that_holds_data_takes_service_hooks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = executable(dir.path(), "run").display().to_string();
+    let hooks = |keys: &str| pool(&format!("datastore: {{{keys}}}")).service_hooks;
+    assert_eq!(hooks("type: vectornode"), None);
+    let both = format!("out_of_service: ['{program}', out], in_service: ['{program}', in], env: {{A: 1}}");
+    let given = hooks(&format!("type: vectornode, {both}")).expect("hooks");
+    let argv = |word: &str| Some(vec![program.clone(), word.to_string()]);
+    assert_eq!((given.out_of_service, given.in_service), (argv("out"), argv("in")));
+    assert_eq!(given.env.get("A").map(String::as_str), Some("1"));
+    let one = hooks(&format!("type: vectornode, in_service: ['{program}', in]")).expect("a hook");
+    assert_eq!((one.out_of_service, one.in_service), (None, argv("in")));
+
+    let of_provider = format!("type: script, create: ['{program}'], destroy: ['{program}'], list: ['{program}']");
+    let scripts = ["inventory", "move", "replicate", "cancel", "cordon", "uncordon", "forget"];
+    let scripts: String = scripts.iter().map(|name| format!("{name}: ['{program}'], ")).collect();
+    let keys = format!("provider: {{{of_provider}}}\ndatastore: {{type: script, {scripts}{both}}}");
+    assert_eq!(pool(&keys).service_hooks.expect("hooks").env.get("A").map(String::as_str), Some("1"));
+
+    for (keys, expected) in [
+        ("type: vectornode, in_service: [run]", "pools[0].datastore.in_service: \"run\" is not an absolute path"),
+        ("type: none, in_service: [/bin/true]", "pools[0].datastore.in_service: has no meaning here"),
+        ("type: vectornode, env: {A: 1}", "pools[0].datastore.env: has no meaning here"),
+    ] {
+        let provider = if keys.contains("none") { format!("provider: {{{of_provider}}}\n") } else { String::new() };
+        assert_eq!(only_problem(&format!("{provider}datastore: {{{keys}}}")).0, expected);
+    }
 }

@@ -7,8 +7,10 @@ pub mod http;
 pub mod none;
 pub mod process;
 pub mod qdrant;
+pub mod qdrant_node;
 pub mod script;
 pub mod script_store;
+pub mod service_hooks;
 mod settings;
 pub mod vectornode;
 mod written;
@@ -166,6 +168,11 @@ pub trait Datastore: Send + Sync {
     /// Clients are sent to the node. Idempotent.
     async fn in_service(&self, _call: &Call, _node: &Member) -> Effect<()> {
         Effect::Done(())
+    }
+
+    /// Whether [`Datastore::out_of_service`] and [`Datastore::in_service`] do anything.
+    fn has_service_hooks(&self) -> bool {
+        false
     }
 
     /// Whether nodes hold data at all: `false` for datastore `none`.

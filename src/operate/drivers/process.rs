@@ -1,8 +1,12 @@
-//! Provider of local vector nodes: each a process of its own with a directory of its own. IO: processes, files.
+//! Provider of local nodes, built-in vector nodes or Qdrant: each a process of its own with a directory of its own.
+//! IO: processes, files.
 //!
 //! What runs is told by the lock that a node keeps on its directory, never by memory or by a number in a file: so
 //! nodes outlive a crashed controller and are found again, and no directory ever has two processes.
 
+mod qdrant;
+
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use async_trait::async_trait;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::{Call, Effect, NewNode, ProcessSettings, Provider, Unanswered};
@@ -20,9 +25,9 @@ use crate::model::{Machine, NodeId, PoolName};
 use crate::node::cell::write_durably;
 use crate::node::lock::{Holder, ProcessName, holder, start_of};
 
-/// How long a process may take to listen, and to end after it was asked to.
+/// How long a vector node may take to listen, and any node to end after it was asked to: Qdrant has taken over 30 s.
 const START_LIMIT: Duration = Duration::from_secs(10);
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+const STOP_LIMIT: Duration = Duration::from_secs(35);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(20);
 /// Says that the first nodes were registered.
@@ -36,6 +41,8 @@ pub struct Process {
     root: PathBuf,
     settings: ProcessSettings,
     program: PathBuf,
+    /// Asks the nodes, where these are Qdrant.
+    qdrant: Option<qdrant::Asker>,
     /// One creation or removal at a time.
     one: tokio::sync::Mutex<()>,
 }
@@ -48,11 +55,22 @@ struct Registration {
     key: String,
 }
 
+/// Whether a process that was started here has ended.
+struct Ended(oneshot::Receiver<()>);
+
+impl Ended {
+    fn is_so(&mut self) -> bool {
+        self.0.try_recv() != Err(oneshot::error::TryRecvError::Empty)
+    }
+}
+
 impl Process {
-    /// Nodes live under `{storage}/nodes`; `program` is this program, which is run as `program node …`.
+    /// Nodes live under `{storage}/nodes`; `program` is this program, which is run as `program node …` or
+    /// `program qdrant-node …`.
     pub fn new(pool: PoolName, storage: &Path, settings: ProcessSettings, program: PathBuf) -> Process {
         let one = tokio::sync::Mutex::default();
-        Process { pool, root: storage.join("nodes"), settings, program, one }
+        let qdrant = settings.qdrant.as_ref().map(qdrant::Asker::new);
+        Process { pool, root: storage.join("nodes"), settings, program, qdrant, one }
     }
 
     /// Starts every registered node that does not run; registers the first ones in an empty directory.
@@ -70,8 +88,11 @@ impl Process {
             }
             write_durably(&self.root.join(FIRST_NODES), b"")?;
         }
-        let starts = self.registered()?.into_iter().map(|id| async move { self.start(&id).await });
-        futures::future::try_join_all(starts).await
+        let ids = self.registered()?;
+        match &self.qdrant {
+            None => futures::future::try_join_all(ids.iter().map(|id| self.start(id))).await,
+            Some(qdrant) => self.start_cluster(qdrant, ids).await,
+        }
     }
 
     /// Asks every node to end, and waits until all have. Their data stays.
@@ -133,7 +154,7 @@ impl Process {
         Ok(Machine { id: id.clone(), address, zone: None, instance: None, ready: Some(runs) })
     }
 
-    /// Runs the registered node, unless it runs; returns when it listens.
+    /// Runs the registered vector node, unless it runs; returns when it listens.
     async fn start(&self, id: &NodeId) -> io::Result<Machine> {
         let dir = self.dir(id);
         if holder(&dir)? != Holder::Nobody {
@@ -143,7 +164,6 @@ impl Process {
         let last = fs::read_to_string(dir.join("address")).ok();
         let port = last.and_then(|a| a.rsplit_once(':')?.1.parse::<u16>().ok()).filter(|port| is_free(*port));
         let _ = fs::remove_file(dir.join("address")); // written anew once it listens
-        let log = File::options().create(true).append(true).open(dir.join("log"))?;
         let mut command = Command::new(&self.program);
         command
             .arg("node")
@@ -155,7 +175,15 @@ impl Process {
             .arg("--data")
             .arg(&dir)
             .env_clear()
-            .envs(["PATH", "HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(inherited());
+        let ended = self.spawn(id, command)?;
+        self.listening(id, Some(ended)).await
+    }
+
+    /// Runs `command` as the node's process; what is given back says when it has ended.
+    fn spawn(&self, id: &NodeId, mut command: Command) -> io::Result<Ended> {
+        let log = File::options().create(true).append(true).open(self.dir(id).join("log"))?;
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -164,7 +192,7 @@ impl Process {
             .process_group(0);
         let what = |e: io::Error| io::Error::new(e.kind(), format!("{} cannot be run: {e}", self.program.display()));
         let mut child = command.spawn().map_err(what)?;
-        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
         let node = id.clone();
         // Waited for, so that no dead process is left behind.
         tokio::spawn(async move {
@@ -172,32 +200,38 @@ impl Process {
             tracing::info!(%node, ?status, "a node process ended");
             drop(ended);
         });
-        self.listening(id, Some(has_ended)).await
+        Ok(Ended(has_ended))
     }
 
-    async fn listening(
-        &self,
-        id: &NodeId,
-        mut has_ended: Option<tokio::sync::oneshot::Receiver<()>>,
-    ) -> io::Result<Machine> {
+    async fn listening(&self, id: &NodeId, mut ended: Option<Ended>) -> io::Result<Machine> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             let machine = self.machine(id)?;
             if machine.ready == Some(true) && !machine.address.is_empty() {
                 return Ok(machine);
             }
-            let ended = has_ended
-                .as_mut()
-                .is_some_and(|e| e.try_recv() != Err(tokio::sync::oneshot::error::TryRecvError::Empty));
-            if ended || Instant::now() > deadline {
-                let log = self.dir(id).join("log");
-                let why = fs::read_to_string(&log).unwrap_or_default();
-                let last = why.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("it wrote nothing");
-                let how = if ended { "ended at once" } else { "does not listen" };
-                return Err(io::Error::other(format!("node {id} {how}: {last}\n    hint: see {}", log.display())));
-            }
+            self.may_still_come(id, ended.as_mut(), deadline, "does not listen")?;
             sleep(GLANCE).await;
         }
+    }
+
+    /// An error, with what the node wrote last, once its process has ended or the deadline has passed.
+    fn may_still_come(
+        &self,
+        id: &NodeId,
+        ended: Option<&mut Ended>,
+        deadline: Instant,
+        missing: &str,
+    ) -> io::Result<()> {
+        let has_ended = ended.is_some_and(Ended::is_so);
+        if !has_ended && Instant::now() <= deadline {
+            return Ok(());
+        }
+        let log = self.dir(id).join("log");
+        let why = fs::read_to_string(&log).unwrap_or_default();
+        let last = why.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("it wrote nothing");
+        let how = if has_ended { "ended at once" } else { missing };
+        Err(io::Error::other(format!("node {id} {how}: {last}\n    hint: see {}", log.display())))
     }
 
     /// Deletes what earlier removals left.
@@ -220,6 +254,11 @@ impl Process {
         }
         if self.root.exists() { self.bury() } else { Ok(()) }
     }
+}
+
+/// What a node's process has of the controller's environment.
+fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
+    ["PATH", "HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 /// Ends the process that holds the directory: asks first, kills after a while. Only the process that named itself in
@@ -280,7 +319,11 @@ impl Provider for Process {
         if let Err(error) = fs::create_dir_all(&self.root).and_then(|()| self.register(node, &call.key)) {
             return Effect::NoEffect(format!("node {node} cannot be registered: {error}"));
         }
-        match self.start(node).await {
+        let started = match &self.qdrant {
+            None => self.start(node).await,
+            Some(qdrant) => self.start_qdrant(qdrant, node).await,
+        };
+        match started {
             Ok(machine) => Effect::Done(machine),
             // Registered, perhaps running: the list tells.
             Err(error) => Effect::Unknown(error.to_string()),

@@ -10,7 +10,7 @@ use super::Victim;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProviderSettings {
-    /// Local processes of the built-in vector node.
+    /// Local processes: of the built-in vector node, or of Qdrant.
     Process(ProcessSettings),
     Script(ScriptSettings),
     Http(HttpSettings),
@@ -28,6 +28,16 @@ pub struct ProcessSettings {
     pub memory_limit_bytes: u64,
     pub storage_limit_bytes: u64,
     pub timeout: Duration,
+    /// Run in place of the built-in vector node. It has none of the limits above.
+    pub qdrant: Option<QdrantProgram>,
+}
+
+/// A Qdrant on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QdrantProgram {
+    pub path: PathBuf,
+    /// Added to the cleared environment: Qdrant's own settings, `QDRANT__…`.
+    pub env: BTreeMap<String, String>,
 }
 
 impl Default for ProcessSettings {
@@ -38,6 +48,7 @@ impl Default for ProcessSettings {
             memory_limit_bytes: 256 << 20,
             storage_limit_bytes: 1 << 30,
             timeout: Duration::from_secs(60),
+            qdrant: None,
         }
     }
 }
@@ -112,6 +123,21 @@ pub struct ScriptStoreSettings {
 impl ScriptStoreSettings {
     /// Unless configured.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+/// Scripts of the user's that send clients to a node and away from it, such as by a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceHookSettings {
+    /// Without one there is nothing to do.
+    pub out_of_service: Option<Vec<String>>,
+    pub in_service: Option<Vec<String>>,
+    /// Added to the cleared environment.
+    pub env: BTreeMap<String, String>,
+}
+
+impl ServiceHookSettings {
+    /// The longest that a hook may take.
+    pub const TIMEOUT: Duration = Duration::from_secs(60);
 }
 
 /// Where drivers keep their files, below the storage path.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ledger::advance;
+use super::throttle::Level;
 use super::work::{Halt, Outcome, Proof, Run};
-use crate::model::{Kind, Machine, NodeId, OperationState, StepAction, StepEvent, StepState};
+use crate::model::{Kind, Machine, Member, NodeId, OperationState, StepAction, StepEvent, StepState};
 use crate::operate::drivers::{Call, Effect, NewNode, Unanswered, Victim};
 use crate::operate::placement::Placing;
 use crate::operate::plan;
@@ -37,6 +38,9 @@ pub struct Found {
     /// The node to be removed or adopted, or the dead one to be replaced.
     machine: Option<Machine>,
     pub baseline: Option<Baseline>,
+    /// How searching was before anything moved.
+    #[serde(default)]
+    pub level: Option<Level>,
 }
 
 /// Whether an effect is there.
@@ -63,6 +67,7 @@ impl Run {
             let may_be_moot = match self.operation.steps[i].action {
                 StepAction::Unjoin { .. } | StepAction::Forget { .. } | StepAction::Uncordon { .. } => true,
                 StepAction::Destroy { .. } => self.operation.kind == Kind::Reap,
+                StepAction::InService { .. } => matches!(self.operation.kind, Kind::ScaleDown | Kind::Drain),
                 _ => false,
             };
             let look_first = in_doubt || may_be_moot || said_absent;
@@ -148,7 +153,8 @@ impl Run {
         let undoing = self.operation.state == OperationState::Undoing;
         let action = &self.operation.steps[i].action;
         let final_step = leaves(action) || matches!(action, StepAction::Destroy { .. });
-        if undoing || self.forward_only() || (final_step && !clean) {
+        let forward_only = self.forward_only() && !matches!(action, StepAction::InService { .. });
+        if undoing || forward_only || (final_step && !clean) {
             return Ok(Outcome::Blocked(why));
         }
         match self.operation.steps[i].state {
@@ -229,6 +235,10 @@ impl Run {
             }
             StepAction::Cordon { node } => self.is_cordoned(node).await.map(done_if),
             StepAction::Uncordon { node } => self.is_uncordoned(node).await.map(done_if),
+            // Nobody tells to whom clients are sent: a hook is run again. A node that has left is sent none anyway.
+            StepAction::InService { node } if matches!(self.operation.kind, Kind::ScaleDown | Kind::Drain) => {
+                Ok(done_if(self.is_member(node).await.is_ok_and(|is_member| !is_member)))
+            }
             _ => Ok(Look::NotDone),
         };
         answer.unwrap_or_else(|why| Look::Unknown(why.0))
@@ -265,6 +275,11 @@ impl Run {
             return Err(Unanswered("the cluster lists no member at all".into()));
         }
         Ok(seen.member(node).is_some())
+    }
+
+    async fn as_member(&self, node: &NodeId) -> Result<Member, String> {
+        let seen = self.hands.datastore.inventory(None).await.map_err(|silent| silent.0)?;
+        seen.member(node).cloned().ok_or_else(|| format!("{node} is not a member"))
     }
 
     async fn is_cordoned(&self, node: &NodeId) -> Result<bool, Unanswered> {
@@ -320,6 +335,14 @@ impl Run {
             },
             StepAction::Cordon { node } => store.cordon(&call, node).await,
             StepAction::Uncordon { node } => store.uncordon(&call, node).await,
+            StepAction::OutOfService { node } => match self.as_member(node).await {
+                Ok(member) => store.out_of_service(&call, &member).await,
+                Err(why) => Effect::NoEffect(why),
+            },
+            StepAction::InService { node } => match self.as_member(node).await {
+                Ok(member) => store.in_service(&call, &member).await,
+                Err(why) => Effect::NoEffect(why),
+            },
             StepAction::Leave { node } => match &self.proof {
                 Some((Proof::Empty(proof), _)) if proof.node() == node => store.leave(&call, node, proof).await,
                 _ => Effect::NoEffect(format!("there is no proof that {node} is empty")),
@@ -448,7 +471,8 @@ impl Run {
         let store = &self.hands.datastore;
         let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
         let placing = self.placing().await;
-        let mut found = Found { machines: machines.len(), machine: None, baseline: None };
+        let level = self.standing.service().map(|service| Level::of(&service));
+        let mut found = Found { machines: machines.len(), machine: None, baseline: None, level };
         for node in &self.operation.nodes {
             let machine = machines.iter().find(|machine| machine.id == *node);
             match self.operation.kind {

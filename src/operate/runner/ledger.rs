@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Report;
 use super::work::{Halt, Outcome, Run};
 use crate::model::{HistoryKind, NodeId, Operation, OperationState, Step, StepAction, StepEvent, StepState};
-use crate::operate::orders;
+use crate::operate::{orders, plan};
 use crate::record::{Entry, JournalError};
 
 impl Run {
@@ -26,6 +26,13 @@ impl Run {
         Ok(begun)
     }
 
+    /// The same before a copy that is there is dropped at its source: that ends an attempt and is none of its own, and a
+    /// cancel does not stop it. `false` when it was meanwhile forbidden or paused.
+    pub(super) async fn begin_end(&mut self, i: usize) -> Result<bool, Halt> {
+        advance(&mut self.operation.steps[i], StepEvent::Begun);
+        self.write_if(Some(i), None, |run| !run.is_held()).await
+    }
+
     fn intend(&mut self, i: usize) {
         let now = self.hands.clock.now();
         let step = &mut self.operation.steps[i];
@@ -35,7 +42,12 @@ impl Run {
     }
 
     fn may_go_on(&self) -> bool {
-        !self.operation.paused && !self.cancelled() && !self.standing.forbidden()
+        !self.is_held() && !self.cancelled()
+    }
+
+    /// Nothing may be changed just now: a person has paused the operation, or everything is forbidden.
+    pub(super) fn is_held(&self) -> bool {
+        self.operation.paused || self.standing.forbidden()
     }
 
     /// Writes how the step ended; an effect has its one audit row in the same transaction.
@@ -79,8 +91,13 @@ impl Run {
         self.write(None, Some(entry)).await
     }
 
-    pub(super) async fn finish(&mut self, state: OperationState, detail: String) -> Result<(), Halt> {
+    pub(super) async fn finish(&mut self, state: OperationState, mut detail: String) -> Result<(), Halt> {
         let now = self.hands.clock.now();
+        let stays = state == OperationState::Partial;
+        for (node, why) in plan::not_in_service(&self.operation).filter(|_| stays) {
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            detail.push_str(&format!("; clients are not sent to {node}{why}: put it in service by hand"));
+        }
         for step in &mut self.operation.steps {
             match step.state {
                 StepState::Waiting | StepState::Intent => advance(step, StepEvent::Dropped),

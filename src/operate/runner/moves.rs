@@ -1,98 +1,235 @@
-//! Rebalance, drain and restore: one shard at a time, each planned from a fresh view of the cluster, each a step of its own.
+//! Rebalance, drain and restore: a few shards at a time, planned anew from a fresh view whenever one has arrived, each a
+//! step of its own. One loop: the view is read once, every copy on its way is held against it, and further ones are begun
+//! while there is room.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::sight::{Busy, Status, as_arrived, status};
+use super::throttle::{self, Level, Slots};
 use super::work::{Halt, Outcome, Run};
-use crate::model::{Inventory, Move, NodeId, ReplicaState, StepAction, StepEvent, StepState};
+use crate::model::{Inventory, Move, Step, StepAction, StepEvent, Timestamp};
 use crate::operate::drivers::{Call, Effect};
 use crate::operate::placement::Placing;
 use crate::operate::plan::{self, add_step};
 use crate::operate::shards::{Fixed, Infeasible, plan_drain, plan_fill, plan_restore};
 
+/// Transfers in flight at most, however calm it is.
+const MOST: u32 = 4;
 /// Attempts at one relocation.
 const ATTEMPTS: u32 = 3;
 /// Views in a row without a trace of a relocation, before it counts as not running.
 const QUIET_LOOKS: u32 = 3;
 
-/// How a relocation stands in one view of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    /// The target has it, the source has not, nothing is in flight.
-    Arrived,
-    /// In flight; bytes on the target, if known.
-    Moving(u64),
-    /// Not in flight and not arrived.
-    Quiet,
-    /// Neither source nor target has a copy: it was moved or dropped by other hands.
-    Gone,
+/// The work of one rebalance, drain or restore, since this start.
+struct Shift {
+    /// Its place among the steps.
+    step: usize,
+    /// The copies on their way, by the number of their step.
+    flights: BTreeMap<u32, Flight>,
+    /// Moves of the last plan that are not begun yet.
+    to_come: Vec<Move>,
+    /// The copies that were on their way, and the room that there was, when that plan was made.
+    planned_for: (Vec<u32>, usize),
+    progress_at: Instant,
+    trouble: String,
+    /// Why no further copy is begun: one has come to nothing.
+    failed: Option<String>,
+    slots: Slots,
+    level: Level,
+    /// The last check that the slots are after.
+    heard_at: Option<Timestamp>,
+    /// Why there are not more slots.
+    slow: Option<String>,
 }
 
-fn status(seen: &Inventory, action: &StepAction, relocation: &Move) -> Status {
-    let copy = |node: &NodeId| seen.shards.iter().find(|r| r.shard == relocation.shard && &r.node == node);
-    let target = copy(&relocation.to);
-    let transfer = seen.transfers.iter().find(|t| t.shard == relocation.shard);
-    // What is replicated stays at its source.
-    let source = copy(&relocation.from).filter(|_| !matches!(action, StepAction::Replicate(_)));
-    match (transfer, source, target.map(|r| r.state)) {
-        (Some(transfer), ..) => Status::Moving(transfer.done_bytes.or(target.map(|r| r.bytes)).unwrap_or(0)),
-        (None, None, Some(ReplicaState::Active)) => Status::Arrived,
-        (None, None, None) if copy(&relocation.from).is_none() => Status::Gone,
-        _ => Status::Quiet,
+/// One copy on its way, since this start.
+struct Flight {
+    tries: u32,
+    /// Asked for, or of before a crash, and so to be watched; else it is to be asked for.
+    is_watched: bool,
+    /// Whether the attempt that is watched was made by this start. What one of before a crash left undone was no attempt
+    /// of ours to clear away.
+    is_own: bool,
+    why: String,
+    progress_at: Instant,
+    bytes: u64,
+    quiet: u32,
+    /// Views in which it was copied and not dropped at its source.
+    copied: u32,
+}
+
+impl Flight {
+    fn new(is_watched: bool) -> Flight {
+        Flight {
+            tries: 0,
+            is_watched,
+            is_own: false,
+            why: "it never started".into(),
+            progress_at: Instant::now(),
+            bytes: 0,
+            quiet: 0,
+            copied: 0,
+        }
+    }
+
+    fn asked(&mut self) {
+        *self = Flight { is_own: true, tries: self.tries, ..Flight::new(true) };
+    }
+
+    /// What a view shows of it. Says whether the attempt has come to nothing.
+    fn looked(&mut self, status: &Status, stuck: Duration) -> bool {
+        self.quiet = if *status == Status::Quiet { self.quiet + 1 } else { 0 };
+        match status {
+            Status::Moving(bytes) => {
+                self.progressed(*bytes);
+                self.why = format!("no progress for {} s", stuck.as_secs());
+            }
+            Status::Doubtful(why) => self.why.clone_from(why),
+            Status::Copied => self.why = "the source does not drop its copy".into(),
+            _ => self.why = "the cluster does not carry it out".into(),
+        }
+        self.quiet >= QUIET_LOOKS || self.progress_at.elapsed() >= stuck
+    }
+
+    fn progressed(&mut self, bytes: u64) {
+        if bytes > self.bytes {
+            (self.bytes, self.progress_at) = (bytes, Instant::now());
+        }
     }
 }
 
 impl Run {
     /// Spreads the shards, empties a node, or makes a dead one's copies anew.
-    pub(super) async fn shift(&mut self, i: usize) -> Result<Outcome, Halt> {
-        self.begin_step(i).await?;
-        let mut progress_at = Instant::now();
-        let mut trouble = "the shards in transfer do not arrive".to_string();
+    pub(super) async fn shift(&mut self, step: usize) -> Result<Outcome, Halt> {
+        self.begin_step(step).await?;
+        let mut shift = Shift {
+            step,
+            flights: BTreeMap::new(),
+            to_come: Vec::new(),
+            planned_for: (Vec::new(), 0),
+            progress_at: Instant::now(),
+            trouble: "the shards in transfer do not arrive".into(),
+            failed: None,
+            slots: Slots::ONE,
+            level: self.found().and_then(|found| found.level).unwrap_or_default(),
+            heard_at: None,
+            slow: None,
+        };
         loop {
-            // A copy that was under way when the controller ended comes first.
-            if let Some(open) = self.open_copy() {
-                match self.relocate(open).await? {
-                    Outcome::Failed(why) => return self.fail_step(i, why).await,
-                    Outcome::Blocked(why) => return Ok(Outcome::Blocked(why)),
-                    _ => progress_at = Instant::now(),
-                }
+            let seen = self.unless_stopped(self.hands.datastore.inventory(None)).await?;
+            let seen = seen.map_err(|why| format!("the cluster does not answer: {why}"));
+            // Copies that were under way when the controller ended are among them, and come first.
+            for seq in self.open_copies() {
+                self.follow(&mut shift, seq, &seen).await?;
             }
-            if self.cancelled() {
+            if !self.open_copies().is_empty() {
+                shift.progress_at = Instant::now(); // each has a deadline of its own
+            } else if let Some(why) = shift.failed {
+                return self.fail_step(step, why).await;
+            } else if self.cancelled() {
                 return Ok(Outcome::Cancelled);
+            } else if self.is_held() {
+                self.until_allowed().await?;
+                shift.progress_at = Instant::now();
+                continue;
             }
-            match self.unless_stopped(self.hands.datastore.inventory(None)).await? {
-                Err(why) => trouble = format!("the cluster does not answer: {why}"),
+            match seen {
+                Err(why) => shift.trouble = why,
                 Ok(seen) => {
-                    let placing = self.unless_stopped(self.placing()).await?;
-                    let planned = self.next_moves(i, &seen, &placing);
-                    // It was feasible at the start: a node that is ill just now may be well again before the deadline.
-                    let (moves, feasible) = match planned {
-                        Ok(moves) => (moves, true),
-                        Err(why) => {
-                            trouble = why.to_string();
-                            (Vec::new(), false)
-                        }
-                    };
-                    if feasible {
-                        self.expect(&moves);
-                    }
-                    if let Some(next) = moves.into_iter().next() {
-                        let place = self.last_move().unwrap_or(i);
-                        let action = match self.operation.steps[i].action {
-                            StepAction::Restore { .. } => StepAction::Replicate(next),
-                            _ => StepAction::Move(next),
-                        };
-                        add_step(&mut self.operation, action, &self.pace.deadlines, Some(place));
-                        continue;
-                    }
-                    if feasible && self.at_rest(i, &seen) {
+                    if self.further(&mut shift, &seen).await? {
+                        self.operation.detail.clear();
                         return Ok(Outcome::Done(None));
                     }
                 }
             }
-            if progress_at.elapsed() >= self.operation.steps[i].deadline {
-                return self.fail_step(i, trouble).await;
+            if shift.progress_at.elapsed() >= self.operation.steps[step].deadline {
+                match self.patience(&mut shift) {
+                    Ok(()) => shift.progress_at = Instant::now(),
+                    Err(why) => return self.fail_step(step, why).await,
+                }
             }
             self.rest(self.pace.probe).await?;
+        }
+    }
+
+    /// Plans anew and begins what there is room for; says whether nothing is left to do.
+    async fn further(&mut self, shift: &mut Shift, seen: &Inventory) -> Result<bool, Halt> {
+        let room = self.room(shift).await?;
+        let open = self.open_copies();
+        let nothing_new = !open.is_empty() && shift.planned_for == (open.clone(), room);
+        if nothing_new || shift.failed.is_some() || self.cancelled() || self.is_held() {
+            return Ok(false);
+        }
+        let placing = self.unless_stopped(self.placing()).await?;
+        let plan = match self.next_moves(shift.step, seen, &placing) {
+            Ok(plan) => plan,
+            // It was feasible at the start: a node that is ill just now may be well again before the deadline.
+            Err(why) => {
+                shift.trouble = why.to_string();
+                return Ok(false);
+            }
+        };
+        if plan.is_empty() && open.is_empty() && self.at_rest(shift.step, seen) {
+            return Ok(true);
+        }
+        shift.to_come.clone_from(&plan);
+        self.count(shift);
+        let busy = Busy::of(seen, self.on_their_way().filter_map(StepAction::copy));
+        let (begin, wait) = busy.admit(plan, room.saturating_sub(open.len()));
+        for copy in begin {
+            self.begin_copy(shift, copy).await?;
+        }
+        shift.to_come = wait;
+        shift.planned_for = (self.open_copies(), room);
+        Ok(false)
+    }
+
+    /// How many copies may be on their way just now, as those who search take it.
+    async fn room(&mut self, shift: &mut Shift) -> Result<usize, Halt> {
+        match self.standing.service() {
+            None => shift.slots = Slots::ONE,
+            Some(service) if shift.heard_at == Some(service.at) => {}
+            Some(service) => {
+                shift.heard_at = Some(service.at);
+                (shift.slots, shift.slow) = throttle::next(shift.slots, &shift.level, &service, MOST);
+                self.slows(shift.slots, shift.slow.as_deref()).await?;
+            }
+        }
+        Ok(if shift.slots.paused { 0 } else { shift.slots.open as usize })
+    }
+
+    /// Says in the operation why it goes slowly, or that it no longer does.
+    async fn slows(&mut self, slots: Slots, why: Option<&str>) -> Result<(), Halt> {
+        let pace = match slots {
+            Slots { paused: true, .. } => "no further shard is moved for now".to_string(),
+            Slots { open: 1, .. } => "one shard at a time".to_string(),
+            Slots { open, .. } => format!("{open} shards at a time"),
+        };
+        let detail = why.map(|why| format!("{pace}: {why}")).unwrap_or_default();
+        if detail == self.operation.detail {
+            return Ok(());
+        }
+        tracing::info!(operation = %self.operation.id, slots = slots.open, "{pace}: {}", why.unwrap_or("calm again"));
+        self.operation.detail = detail;
+        self.write(None, None).await
+    }
+
+    /// Nothing went on until the deadline. What searching is like while nothing moves is not the moves' doing: work that is
+    /// to relieve or repair goes on, one shard at a time. A drain can wait for another day.
+    fn patience(&self, shift: &mut Shift) -> Result<(), String> {
+        let drains = matches!(self.operation.steps[shift.step].action, StepAction::Drain { .. });
+        let slow = shift.slow.take().filter(|_| shift.slots.paused);
+        match (slow, self.standing.service()) {
+            (Some(_), Some(service)) if !drains => {
+                shift.level = Level::of(&service);
+                shift.heard_at = None;
+                Ok(())
+            }
+            (Some(why), _) => Err(why),
+            (None, _) => Err(shift.trouble.clone()),
         }
     }
 
@@ -105,86 +242,84 @@ impl Run {
         }
     }
 
+    /// What is to be moved besides the copies on their way, the most urgent first.
     fn next_moves(&self, i: usize, seen: &Inventory, placing: &Placing) -> Result<Vec<Move>, Infeasible> {
+        let then = as_arrived(seen, self.on_their_way());
         match &self.operation.steps[i].action {
-            StepAction::Drain { node } => plan_drain(seen, node, placing),
-            StepAction::Restore { node } => plan_restore(seen, node, placing),
-            _ => Ok(plan_fill(seen, &self.operation.nodes, &self.moved_already(), placing)),
+            StepAction::Drain { node } => plan_drain(&then, node, placing),
+            StepAction::Restore { node } => plan_restore(&then, node, placing),
+            _ => Ok(plan_fill(&then, &self.operation.nodes, &self.moved_once(), placing)),
         }
     }
 
     /// A copy is moved once in an operation, so that a rebalance ends.
-    fn moved_already(&self) -> Fixed {
-        plan::moved(&self.operation).map(|m| (m.shard.clone(), m.to.clone())).collect()
+    fn moved_once(&self) -> Fixed {
+        let on_their_way = self.on_their_way().filter_map(StepAction::copy);
+        plan::moved(&self.operation).chain(on_their_way).map(|m| (m.shard.clone(), m.to.clone())).collect()
     }
 
-    fn open_copy(&self) -> Option<usize> {
-        self.operation.steps.iter().position(|step| step.action.copy().is_some() && step.state.is_open())
+    fn on_their_way(&self) -> impl Iterator<Item = &StepAction> {
+        self.operation.steps.iter().filter(is_open_copy).map(|step| &step.action)
     }
 
-    fn last_move(&self) -> Option<usize> {
-        self.operation.steps.iter().rposition(|step| step.action.copy().is_some())
+    /// The numbers of their steps; a place among the steps changes with each that is added.
+    fn open_copies(&self) -> Vec<u32> {
+        self.operation.steps.iter().filter(is_open_copy).map(|step| step.seq).collect()
     }
 
-    /// Brings the numbers of work done and left up to date with a new plan.
-    fn expect(&mut self, moves: &[Move]) {
-        let done: (u32, u64) = plan::moved(&self.operation).fold((0, 0), |(n, bytes), m| (n + 1, bytes + m.bytes));
-        let left = (moves.len() as u32, moves.iter().map(|m| m.bytes).sum::<u64>());
+    /// Brings the numbers of work done and left up to date; says whether they changed.
+    fn count(&mut self, shift: &Shift) -> bool {
+        let sum = |moves: &mut dyn Iterator<Item = u64>| moves.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes));
+        let done: (u32, u64) = sum(&mut plan::moved(&self.operation).map(|m| m.bytes));
+        let open: (u32, u64) = sum(&mut self.on_their_way().filter_map(StepAction::copy).map(|m| m.bytes));
+        let come: (u32, u64) = sum(&mut shift.to_come.iter().map(|m| m.bytes));
+        let arrived: u64 = shift.flights.values().map(|flight| flight.bytes).sum();
         let operation = &mut self.operation;
-        (operation.shards_left, operation.bytes_left) = left;
+        let before = (operation.shards_left, operation.bytes_left);
+        let left = (open.0 + come.0, open.1 + come.1);
         (operation.shards_total, operation.bytes_total) = (done.0 + left.0, done.1 + left.1);
+        (operation.shards_left, operation.bytes_left) = (left.0, left.1.saturating_sub(arrived));
+        before != (operation.shards_left, operation.bytes_left)
     }
 
-    /// One relocation, up to three attempts; the step is ended when this returns, unless the work was halted.
-    async fn relocate(&mut self, i: usize) -> Result<Outcome, Halt> {
-        let Some(relocation) = self.operation.steps[i].action.copy().cloned() else {
-            return Ok(Outcome::Blocked("not a copy of a shard".into()));
+    // ---- one copy
+
+    fn place(&self, seq: u32) -> Option<usize> {
+        self.operation.steps.iter().position(|step| step.seq == seq)
+    }
+
+    /// A new copy, written down before it is asked for. One that may not begin any more is none.
+    async fn begin_copy(&mut self, shift: &mut Shift, copy: Move) -> Result<(), Halt> {
+        let place = self.operation.steps.iter().rposition(|step| step.action.copy().is_some()).unwrap_or(shift.step);
+        let action = match self.operation.steps[shift.step].action {
+            StepAction::Restore { .. } => StepAction::Replicate(copy),
+            _ => StepAction::Move(copy),
         };
-        let mut in_doubt = self.operation.steps[i].state != StepState::Waiting;
-        let mut why = "it never started".to_string();
-        let mut tries = 0;
-        loop {
-            if !in_doubt {
-                if tries >= ATTEMPTS {
-                    return self.fail_step(i, why).await;
-                }
-                self.until_allowed().await?;
-                if self.cancelled() {
-                    return self.called_away(i).await;
-                }
-                if !self.begin_effect(i).await? {
-                    continue;
-                }
-                tries += 1;
-                let call = self.call(i);
-                let asked = tokio::time::timeout(self.pace.deadlines.call, self.start(i, &call, &relocation));
-                // Done, under way or unknown: the cluster itself will tell.
-                if let Ok(Effect::NoEffect(said)) = self.unless_stopped(asked).await? {
-                    why = said;
-                    self.rest(self.pace.probe).await?;
-                    continue;
-                }
-            }
-            match self.watch(i, &relocation).await? {
-                Ok(Outcome::Done(_)) => return self.arrived(i, &relocation).await,
-                Ok(other) => return Ok(other),
-                Err(said) => {
-                    // What a start from before a crash left undone was no attempt of ours to clear away.
-                    if !in_doubt {
-                        self.call_off(i, &relocation).await?;
-                    }
-                    (why, in_doubt) = (said, false);
-                }
-            }
+        let i = add_step(&mut self.operation, action, &self.pace.deadlines, Some(place));
+        let seq = self.operation.steps[i].seq;
+        if !self.ask_for(shift, i).await? {
+            self.operation.steps.retain(|step| step.seq != seq);
         }
+        Ok(())
     }
 
-    /// Cancelled between two attempts: this shard stays where it is.
-    async fn called_away(&mut self, i: usize) -> Result<Outcome, Halt> {
-        if self.operation.steps[i].state != StepState::Waiting {
-            self.end_step(i, StepEvent::Dropped, None, Some("cancelled".into())).await?;
+    /// One attempt. `false`, and nothing is written, when it was meanwhile forbidden, paused or cancelled.
+    async fn ask_for(&mut self, shift: &mut Shift, i: usize) -> Result<bool, Halt> {
+        if !self.begin_effect(i).await? {
+            return Ok(false);
         }
-        Ok(Outcome::Cancelled)
+        let Some(copy) = self.operation.steps[i].action.copy().cloned() else { return Ok(false) };
+        let call = self.call(i);
+        let asked = tokio::time::timeout(self.pace.deadlines.call, self.start(i, &call, &copy));
+        let answer = self.unless_stopped(asked).await?;
+        let flight = shift.flights.entry(self.operation.steps[i].seq).or_insert_with(|| Flight::new(false));
+        flight.tries += 1;
+        match answer {
+            Ok(Effect::NoEffect(said)) => flight.why = said,
+            // Done, under way or unknown: the cluster itself will tell.
+            _ => flight.asked(),
+        }
+        Ok(true)
     }
 
     async fn start(&self, i: usize, call: &Call, copy: &Move) -> Effect<()> {
@@ -194,55 +329,98 @@ impl Run {
         }
     }
 
-    /// Watches until the shard has arrived, is moot, or this attempt has come to nothing (`Err`).
-    async fn watch(&mut self, i: usize, relocation: &Move) -> Result<Result<Outcome, String>, Halt> {
-        let stuck = self.operation.steps[i].deadline;
-        let (mut progress_at, mut most, mut quiet) = (Instant::now(), 0, 0);
-        let before = self.operation.bytes_left;
-        loop {
-            let seen = self.unless_stopped(self.hands.datastore.inventory(None)).await?;
-            let said = match seen.map(|seen| status(&seen, &self.operation.steps[i].action, relocation)) {
-                Ok(Status::Arrived) => return Ok(Ok(Outcome::Done(None))),
-                Ok(Status::Gone) => {
-                    let note = "the shard was moved or dropped by other hands".to_string();
-                    self.end_step(i, StepEvent::Dropped, None, Some(note.clone())).await?;
-                    return Ok(Ok(Outcome::Moot(note)));
-                }
-                Ok(Status::Moving(bytes)) => {
-                    quiet = 0;
-                    if bytes > most {
-                        (most, progress_at) = (bytes, Instant::now());
-                        self.operation.bytes_left = before.saturating_sub(bytes);
-                        self.progress().await;
-                    }
-                    format!("no progress for {} s", stuck.as_secs())
-                }
-                Ok(Status::Quiet) => {
-                    quiet += 1;
-                    if quiet >= QUIET_LOOKS {
-                        self.operation.bytes_left = before;
-                        return Ok(Err("the cluster does not carry it out".into()));
-                    }
-                    "the cluster does not carry it out".into()
-                }
-                Err(why) => format!("the cluster does not answer: {why}"),
-            };
-            if progress_at.elapsed() >= stuck {
-                self.operation.bytes_left = before;
-                return Ok(Err(said));
-            }
-            self.rest(self.pace.probe).await?;
+    /// Holds one copy against the view: it has arrived, goes on, or is to be tried again, up to three times.
+    async fn follow(&mut self, shift: &mut Shift, seq: u32, seen: &Result<Inventory, String>) -> Result<(), Halt> {
+        let Some(i) = self.place(seq) else { return Ok(()) };
+        let step = &self.operation.steps[i];
+        let (stuck, is_begun) = (step.deadline, step.state.is_in_doubt());
+        let Some(copy) = step.action.copy().cloned() else { return Ok(()) };
+        let flight = shift.flights.entry(seq).or_insert_with(|| Flight::new(is_begun));
+        if self.is_held() {
+            flight.progress_at = Instant::now(); // time in which nothing may be done counts against no deadline
         }
+        let stands = seen.as_ref().map(|seen| status(seen, &step.action, &copy));
+        let came_to_nothing = match &stands {
+            Ok(Status::Arrived) if is_begun => return self.arrived(shift, i).await,
+            _ if !flight.is_watched => return self.again(shift, i).await,
+            Ok(Status::Gone) => {
+                let note = "the shard was moved or dropped by other hands".to_string();
+                shift.flights.remove(&seq);
+                return self.end_step(i, StepEvent::Dropped, None, Some(note)).await;
+            }
+            Ok(status) => flight.looked(status, stuck),
+            Err(why) => {
+                flight.why.clone_from(why);
+                flight.progress_at.elapsed() >= stuck
+            }
+        };
+        let came_to_nothing = match stands {
+            Ok(Status::Copied) => came_to_nothing || self.finish_copy(shift, i, &copy).await?,
+            _ => came_to_nothing,
+        };
+        if self.count(shift) {
+            self.progress().await;
+        }
+        if !came_to_nothing || self.is_held() {
+            return Ok(());
+        }
+        let Some(flight) = shift.flights.get_mut(&seq) else { return Ok(()) };
+        (flight.is_watched, flight.bytes) = (false, 0);
+        if flight.is_own { self.call_off(i, &copy).await } else { Ok(()) }
     }
 
-    async fn arrived(&mut self, i: usize, relocation: &Move) -> Result<Outcome, Halt> {
-        let done: u64 = plan::moved(&self.operation).map(|m| m.bytes).sum::<u64>() + relocation.bytes;
-        let operation = &mut self.operation;
-        operation.shards_left = operation.shards_left.saturating_sub(1);
-        operation.bytes_left = operation.bytes_total.saturating_sub(done);
-        self.progress().await;
+    /// The next attempt at a copy that came to nothing, or its end.
+    async fn again(&mut self, shift: &mut Shift, i: usize) -> Result<(), Halt> {
+        let seq = self.operation.steps[i].seq;
+        let (tries, why) = shift.flights.get(&seq).map_or((0, String::new()), |f| (f.tries, f.why.clone()));
+        if self.is_held() {
+            return Ok(());
+        }
+        // This shard stays where it is.
+        let stays = if self.cancelled() { Some("cancelled".to_string()) } else { shift.failed.clone() };
+        if let Some(stays) = stays {
+            shift.flights.remove(&seq);
+            return self.end_step(i, StepEvent::Dropped, None, Some(stays)).await;
+        }
+        if tries >= ATTEMPTS {
+            shift.flights.remove(&seq);
+            shift.failed = Some(why.clone());
+            return self.end_step(i, StepEvent::Failed, None, Some(why)).await;
+        }
+        self.ask_for(shift, i).await.map(|_| ())
+    }
+
+    async fn arrived(&mut self, shift: &mut Shift, i: usize) -> Result<(), Halt> {
+        shift.flights.remove(&self.operation.steps[i].seq);
         self.end_step(i, StepEvent::Succeeded, None, None).await?;
-        Ok(Outcome::Done(None))
+        self.count(shift);
+        self.progress().await;
+        Ok(())
+    }
+
+    /// Lets the source drop its copy, in a store that does not do so by itself; also when cancelled, for the shard is there.
+    /// Asked again at every third look. Says whether the attempt has come to nothing.
+    async fn finish_copy(&mut self, shift: &mut Shift, i: usize, copy: &Move) -> Result<bool, Halt> {
+        let Some(flight) = shift.flights.get_mut(&self.operation.steps[i].seq) else { return Ok(false) };
+        flight.progressed(copy.bytes);
+        if !flight.copied.is_multiple_of(QUIET_LOOKS) {
+            flight.copied += 1;
+            return Ok(false);
+        }
+        if self.is_held() || !self.begin_end(i).await? {
+            return Ok(false);
+        }
+        flight.copied += 1;
+        let call = self.call(i);
+        let asked = tokio::time::timeout(self.pace.deadlines.call, self.hands.datastore.finish_move(&call, copy));
+        match self.unless_stopped(asked).await? {
+            Ok(Effect::NoEffect(why)) => {
+                flight.why = format!("the source does not drop its copy: {why}");
+                Ok(flight.copied > ATTEMPTS * QUIET_LOOKS)
+            }
+            // Done, under way or unknown: the cluster itself will tell.
+            _ => Ok(false),
+        }
     }
 
     /// Ends an attempt that came to nothing, so that the next one starts clean. What the store makes of it shows in
@@ -253,6 +431,10 @@ impl Run {
         if let Ok(Effect::NoEffect(why) | Effect::Unknown(why)) = self.unless_stopped(asked).await? {
             tracing::warn!(shard = %relocation.shard, why, "a relocation could not be called off");
         }
-        self.rest(self.pace.probe).await
+        Ok(())
     }
+}
+
+fn is_open_copy(step: &&Step) -> bool {
+    step.action.copy().is_some() && step.state.is_open()
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ledger::operation_entry;
-use super::{Hands, NotTaken, Operator, Pace, Report, Standing};
+use super::{Hands, NotTaken, Operator, Pace, Report, Service, Standing};
 use crate::clock::TokioClock;
 use crate::model::*;
 use crate::operate::plan::{self, Planning, plan};
@@ -19,6 +19,8 @@ use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJo
 use crate::replay::{Fault, Mortal, World, node};
 
 mod draining;
+mod gentle;
+mod hooks;
 mod orders;
 mod people;
 mod replacing;
@@ -26,9 +28,13 @@ mod replacing;
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-/// Says yes until told otherwise.
+/// Says yes until told otherwise, and how searching is if it knows.
 #[derive(Default)]
-struct Stands(Mutex<Option<String>>, AtomicBool);
+struct Stands(Mutex<Option<String>>, AtomicBool, Mutex<Checks>);
+
+/// How many checks there were, and the search latency at each from now on, in milliseconds.
+#[derive(Default)]
+struct Checks(i64, Option<f64>);
 
 #[async_trait]
 impl Standing for Stands {
@@ -38,6 +44,19 @@ impl Standing for Stands {
 
     fn forbidden(&self) -> bool {
         self.1.load(Ordering::Relaxed)
+    }
+
+    /// Every look is at a new check.
+    fn service(&self) -> Option<Service> {
+        let mut checks = self.2.lock().unwrap();
+        checks.0 += 1;
+        Some(Service {
+            at: Timestamp::from_millis(checks.0),
+            latency: Some(Reading::Fresh { value: checks.1? }),
+            error_rate: None,
+            latency_high: 500.0,
+            error_rate_high: 0.05,
+        })
     }
 
     fn has_listed(&self) -> bool {
@@ -166,6 +185,10 @@ fn planned(action: Action) -> Operation {
 }
 
 fn planned_for(action: Action, holds_data: bool) -> Operation {
+    planned_with(action, holds_data, false)
+}
+
+fn planned_with(action: Action, holds_data: bool, has_service_hooks: bool) -> Operation {
     let with = Planning {
         id: OperationId("op".into()),
         pool: "p".into(),
@@ -173,6 +196,7 @@ fn planned_for(action: Action, holds_data: bool) -> Operation {
         who: "vecscale",
         names: (4..10).map(node).collect(),
         holds_data,
+        has_service_hooks,
         deadlines: Pace::of(Duration::from_secs(30), Duration::from_secs(60)).deadlines,
     };
     plan(&decision(action), with).expect("something to do")

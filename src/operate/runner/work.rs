@@ -94,7 +94,11 @@ impl Run {
             if self.cancelled() && plan::can_undo(&self.operation) {
                 return self.take_back().await;
             }
-            return self.finish(OperationState::Succeeded, self.summary()).await;
+            let ended = match plan::not_in_service(&self.operation).next() {
+                Some(_) => OperationState::Partial,
+                None => OperationState::Succeeded,
+            };
+            return self.finish(ended, self.summary()).await;
         };
         if self.cancelled() && !self.is_copying(i) {
             return self.take_back().await;
@@ -105,6 +109,13 @@ impl Run {
             Outcome::Moot(why) => self.end_step(i, StepEvent::Dropped, None, Some(why)).await,
             Outcome::Blocked(why) => self.block(&name, &why).await,
             Outcome::Cancelled => Ok(()), // seen at the top of the next turn
+            // The node is filled and stays; that clients are not sent to it yet is told at the end.
+            Outcome::Failed(why) if matches!(self.operation.steps[i].action, StepAction::InService { .. }) => {
+                match self.operation.steps[i].state.is_open() {
+                    true => self.fail_step(i, why).await.map(|_| ()),
+                    false => Ok(()),
+                }
+            }
             Outcome::Failed(why) => {
                 self.operation.detail = format!("{name}: {why}");
                 self.take_back().await
@@ -121,9 +132,11 @@ impl Run {
             StepAction::Settle => self.settle(i).await,
             StepAction::Create { .. }
             | StepAction::Cordon { .. }
+            | StepAction::OutOfService { .. }
             | StepAction::Leave { .. }
             | StepAction::Forget { .. }
             | StepAction::Destroy { .. }
+            | StepAction::InService { .. }
             | StepAction::Uncordon { .. }
             | StepAction::Unjoin { .. } => self.enact(i).await,
             // Copies are made within their rebalance, drain or restore: one that stands alone is not guessed at.
@@ -135,7 +148,9 @@ impl Run {
 
     /// The step that failed right before a controller ended, which had no time to act on that.
     fn failed_before(&self) -> Option<String> {
-        let failed = |step: &&Step| step.state == StepState::Failed && step.action.copy().is_none();
+        // That clients are not sent to a node takes nothing back.
+        let counts = |step: &Step| step.action.copy().is_none() && !matches!(step.action, StepAction::InService { .. });
+        let failed = |step: &&Step| step.state == StepState::Failed && counts(step);
         let step = self.operation.steps.iter().find(failed)?;
         Some(format!("{}: {}", step.action, step.error.as_deref().unwrap_or("failed")))
     }
@@ -391,7 +406,7 @@ impl Run {
             tracing::warn!(operation = %self.operation.id, "a STOP file lies in the storage path: the operation waits");
         }
         self.hear().await;
-        while self.operation.paused || self.standing.forbidden() {
+        while self.is_held() {
             self.rest(self.pace.probe).await?;
         }
         Ok(())

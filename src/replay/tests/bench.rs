@@ -1,6 +1,7 @@
 //! One operation over the invented cluster, without a controller: it dies where it is told to, and is taken up again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,14 +10,15 @@ use tokio::sync::mpsc;
 use crate::clock::TokioClock;
 use crate::model::*;
 use crate::operate::plan::{Planning, plan};
-use crate::operate::runner::{Hands, Operator, Pace, Report, Standing};
+use crate::operate::runner::{Hands, Operator, Pace, Report, Service, Standing};
 use crate::record::{HistoryQuery, Journal, MemoryJournal};
 use crate::replay::{Mortal, World, node};
 
 pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-/// Always says yes.
-struct Stands;
+/// Always says yes, and that searching is as it was: a new check at every look.
+#[derive(Default)]
+struct Stands(AtomicI64);
 
 #[async_trait]
 impl Standing for Stands {
@@ -28,24 +30,41 @@ impl Standing for Stands {
         false
     }
 
+    fn service(&self) -> Option<Service> {
+        Some(Service {
+            at: Timestamp::from_millis(self.0.fetch_add(1, Ordering::Relaxed)),
+            latency: Some(Reading::Fresh { value: 50.0 }),
+            error_rate: Some(Reading::Idle),
+            latency_high: 500.0,
+            error_rate_high: 0.05,
+        })
+    }
+
     fn has_listed(&self) -> bool {
         true
     }
 }
 
-/// The three kinds of work that are taken apart, each over eight shards with two copies.
+/// The kinds of work that are taken apart, each over eight shards with two copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     Up,
+    /// Two nodes, and so two shards on their way at once.
+    UpByTwo,
     Down,
+    /// In a store that only ever copies.
+    DownByCopies,
     Replace,
 }
 
 impl Work {
-    pub const ALL: [Work; 3] = [Work::Up, Work::Down, Work::Replace];
+    pub const ALL: [Work; 5] = [Work::Up, Work::UpByTwo, Work::Down, Work::DownByCopies, Work::Replace];
 
     pub async fn world(self) -> Arc<World> {
         let world = World::new(if self == Work::Up { 3 } else { 4 }, 8, 2);
+        if self == Work::DownByCopies {
+            world.only_copies();
+        }
         if self == Work::Replace {
             world.kill(3);
             tokio::time::sleep(Duration::from_secs(10)).await; // the others have noticed
@@ -56,14 +75,15 @@ impl Work {
     pub fn operation(self) -> Operation {
         let action = match self {
             Work::Up => Action::ScaleUp { nodes: 1, target: 4 },
-            Work::Down => Action::ScaleDown { node: node(3), target: 3 },
+            Work::UpByTwo => Action::ScaleUp { nodes: 2, target: 6 },
+            Work::Down | Work::DownByCopies => Action::ScaleDown { node: node(3), target: 3 },
             Work::Replace => Action::Replace { node: node(3) },
         };
-        planned("op", action, node(5))
+        planned("op", action, &[node(5), node(6)])
     }
 }
 
-pub fn planned(id: &str, action: Action, name: NodeId) -> Operation {
+pub fn planned(id: &str, action: Action, names: &[NodeId]) -> Operation {
     let decision = Decision {
         id: 1,
         at: START,
@@ -81,8 +101,9 @@ pub fn planned(id: &str, action: Action, name: NodeId) -> Operation {
         pool: "p".into(),
         at: START,
         who: "vecscale",
-        names: vec![name],
+        names: names.to_vec(),
         holds_data: true,
+        has_service_hooks: false,
         deadlines: pace().deadlines,
     };
     plan(&decision, with).expect("something to do")
@@ -122,7 +143,7 @@ impl Bench {
         };
         let (send, reports) = mpsc::unbounded_channel();
         let hands = (self.twist)(hands);
-        let operator = Operator::new(hands, pace(), Arc::new(Stands), send);
+        let operator = Operator::new(hands, pace(), Arc::new(Stands::default()), send);
         let (operator, reports) = self.life.insert((operator, reports));
         let base = &self.base;
         let life = async {

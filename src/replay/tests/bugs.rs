@@ -104,7 +104,7 @@ fn a_name_that_is_given_twice_breaks_a_law() {
         bench.world.set_ready(false);
         bench.lives(Some(Work::Up.operation()), None).await;
         bench.world.set_ready(true);
-        let again = planned("op2", Action::ScaleUp { nodes: 1, target: 4 }, node(5));
+        let again = planned("op2", Action::ScaleUp { nodes: 1, target: 4 }, &[node(5)]);
         bench.lives(Some(again), None).await;
         bench.world.check().expect_err("no law was broken")
     });
@@ -204,6 +204,10 @@ impl Datastore for Broken<dyn Datastore> {
 
     async fn start_move(&self, call: &Call, m: &Move) -> Effect<()> {
         self.0.start_move(&self.fenced(call), m).await
+    }
+
+    async fn finish_move(&self, call: &Call, m: &Move) -> Effect<()> {
+        self.0.finish_move(&self.fenced(call), m).await
     }
 
     async fn replicate(&self, call: &Call, m: &Move) -> Effect<()> {

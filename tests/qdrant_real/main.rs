@@ -1,0 +1,93 @@
+//! A cluster of real Qdrant processes grows, shrinks, loses a node and loses its controller, under writes and searches,
+//! and at the end every point is there. It needs a Qdrant (tried with 1.19.0):
+//!
+//! `QDRANT_BIN=/path/to/qdrant cargo test --test qdrant_real -- --ignored --nocapture`
+
+#[path = "../common/mod.rs"]
+mod common;
+mod load;
+mod place;
+
+use std::time::Instant;
+
+use load::{Load, ONE, TWO};
+use place::{Place, moved};
+use serde_json::json;
+
+/// Points in each collection before anything happens.
+const POINTS: u64 = 50_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs QDRANT_BIN"]
+async fn three_nodes_to_four_and_back_under_writes_and_searches() {
+    let place = Place::of_three().await;
+    let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
+    let mut all_moved = (0, 0);
+    for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
+        let began = Instant::now();
+        let operation = place.operate(what).await;
+        assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", place.world.logs());
+        let (shards, bytes) = moved(&operation);
+        eprintln!("{what}: {:.1} s, {shards} shards, {bytes} bytes moved", began.elapsed().as_secs_f64());
+        assert!(shards > 0, "nothing was moved: {operation:#}");
+        all_moved = (all_moved.0 + shards, all_moved.1 + bytes);
+        place.world.settled(nodes).await;
+        assert_eq!(place.members().await.len(), nodes);
+    }
+    let told = load.end(&place.world).await;
+    eprintln!("{told}{} shards, {} bytes moved in all", all_moved.0, all_moved.1);
+    told.nothing_is_lost();
+    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs QDRANT_BIN"]
+async fn a_killed_node_is_replaced_and_all_points_have_their_copies_again() {
+    let place = Place::of_three().await;
+    let load = Load::begin(&place.world, &[(TWO, 2)], POINTS).await;
+    let dead = "default-2";
+    place.kill_node(dead);
+    let killed_at = Instant::now();
+    let operation = place.ended("replace").await;
+    assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", place.world.logs());
+    let (shards, bytes) = moved(&operation);
+    let took = killed_at.elapsed().as_secs_f64();
+    eprintln!("{dead} was replaced {took:.1} s after its end; {shards} shards, {bytes} bytes copied");
+    place.world.settled(3).await;
+    let told = load.end(&place.world).await;
+    eprintln!("{told}");
+    told.nothing_is_lost();
+    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+    place.every_shard_has(TWO, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs QDRANT_BIN"]
+async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
+    let mut place = Place::of_three().await;
+    let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
+    for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
+        let id = place.ask(what).await;
+        // Once at the first move that runs, and once more at a later one.
+        for kill in 1..=2 {
+            let killed = place.kill_during_a_move(&id).await;
+            eprintln!("{what}: kill {kill} of the controller {killed}");
+            place.world.start().await;
+            load.follow(&place.world);
+        }
+        let operation = place.end_of(&id).await;
+        assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", place.world.logs());
+        place.world.settled(nodes).await;
+        assert_eq!(place.members().await.len(), nodes, "one node more or fewer, not two");
+        assert_eq!(place.processes().len(), nodes);
+        let items = place.world.get("/autoscaling/operations").await["items"].clone();
+        let begun = items.as_array().expect("operations").iter().filter(|o| o["kind"] == json!(what.replace('-', "_")));
+        assert_eq!(begun.count(), 1, "{items:#}");
+    }
+    let told = load.end(&place.world).await;
+    eprintln!("{told}");
+    told.nothing_is_lost();
+    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+    place.every_shard_has(ONE, 1).await;
+    place.every_shard_has(TWO, 2).await;
+}

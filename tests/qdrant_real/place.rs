@@ -1,0 +1,182 @@
+//! A controller over three real Qdrant nodes, and what is asked of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use vecscale::node::lock::{Holder, ProcessName, holder};
+
+use super::common::{World, signal};
+
+/// Longest wait for anything; it ends as soon as it is there.
+const WAIT: Duration = Duration::from_secs(300);
+
+/// Nothing is done by itself but a replacement: who else uses the machine shall not decide. Qdrant gets few threads.
+const CONFIG: &str = "
+autoscaling: {mode: active}
+pools:
+  - name: default
+    thresholds: {health_check_interval: 1, scale_up_cooldown: 0, scale_down_cooldown: 0, min_nodes: 3, max_nodes: 5}
+    scrape: {signals: {cpu_usage: none, memory_usage: none, storage_usage: none}}
+    scale_up: {enabled: false}
+    scale_down: {enabled: false}
+    replace: {after: 5s, after_degraded: 5s}
+    provider:
+      type: process
+      nodes: 3
+      program: PROGRAM
+      env:
+        QDRANT__STORAGE__PERFORMANCE__MAX_SEARCH_THREADS: 1
+        QDRANT__STORAGE__PERFORMANCE__OPTIMIZER_CPU_BUDGET: 1
+        QDRANT__SERVICE__MAX_WORKERS: 2
+    datastore: {type: qdrant}
+";
+
+/// One at a time: each has the machine to itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+pub struct Place {
+    pub world: World,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Place {
+    /// Three members, healthy.
+    pub async fn of_three() -> Place {
+        let program = std::env::var("QDRANT_BIN").unwrap_or_default();
+        assert!(!program.is_empty(), "QDRANT_BIN names the Qdrant program that this test runs; it is not set");
+        let program = PathBuf::from(&program).canonicalize().unwrap_or_else(|e| panic!("QDRANT_BIN: {program}: {e}"));
+        let alone = ALONE.lock().await;
+        let program = serde_json::to_string(&program).expect("a path");
+        let mut world = World::new(&CONFIG.replace("PROGRAM", &program));
+        world.start().await;
+        world.settled(3).await;
+        Place { world, _alone: alone }
+    }
+
+    /// Asks for it, until no guard holds it back any more, and gives its operation's id.
+    pub async fn ask(&self, what: &str) -> String {
+        let held = std::sync::Mutex::new(Value::Null);
+        let begun = async |w: &World| {
+            let (status, answer) = w.post(&format!("/autoscaling/{what}"), Some(json!({}))).await;
+            let id = answer["operation"]["id"].as_str().filter(|_| status == 202).map(String::from);
+            if id.is_none() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            if id.is_none() && *held.lock().expect("no panic while held") != answer {
+                eprintln!("{what} waits: {}", answer["detail"]);
+                *held.lock().expect("no panic while held") = answer;
+            }
+            id
+        };
+        self.world.until(&format!("{what} is begun"), WAIT, begun).await
+    }
+
+    /// Asks for it, and gives the operation that has ended.
+    pub async fn operate(&self, what: &str) -> Value {
+        let id = self.ask(what).await;
+        self.end_of(&id).await
+    }
+
+    pub async fn end_of(&self, id: &str) -> Value {
+        let ended = async |w: &World| operation(w, id).await.filter(is_over);
+        self.world.until("the operation's end", WAIT, ended).await
+    }
+
+    /// The end of the first operation of this kind.
+    pub async fn ended(&self, kind: &str) -> Value {
+        let ended = async |w: &World| {
+            let operations: Value = serde_json::from_str(&w.try_get("/autoscaling/operations").await?).ok()?;
+            let found = operations["items"].as_array()?.iter().find(|o| o["kind"] == kind)?.clone();
+            operation(w, found["id"].as_str()?).await.filter(is_over)
+        };
+        self.world.until(&format!("an operation {kind} has ended"), WAIT, ended).await
+    }
+
+    /// `kill -9` of the controller while a shard is on its way, or later if that was quick; says when it was.
+    pub async fn kill_during_a_move(&mut self, id: &str) -> String {
+        let moving = async |w: &World| {
+            let operation = operation(w, id).await?;
+            let steps = operation["steps"].as_array()?;
+            let running = steps.iter().find(|s| s["step"] == "move" && s["state"] == "running");
+            let all = steps.iter().filter(|s| s["step"] == "move").count();
+            let done = steps.iter().filter(|s| s["step"] == "move" && s["state"] == "done").count();
+            let when = format!("with {done} of {all} moves done");
+            running.map(|_| when.clone()).or_else(|| is_over(&operation).then(|| format!("after the end, {when}")))
+        };
+        let when = self.world.until("a shard is on its way", WAIT, moving).await;
+        self.world.kill();
+        when
+    }
+
+    /// `kill -9` of a node.
+    pub fn kill_node(&self, id: &str) {
+        let process = self.process(id).unwrap_or_else(|| panic!("{id} does not run"));
+        signal(process.pid, Signal::KILL);
+    }
+
+    fn process(&self, id: &str) -> Option<ProcessName> {
+        match holder(&self.world.storage().join("default/nodes").join(id)).expect("a node's directory") {
+            Holder::Process(process) => Some(process),
+            Holder::Nobody | Holder::Unnamed => None,
+        }
+    }
+
+    /// The nodes that run.
+    pub fn processes(&self) -> Vec<String> {
+        let nodes = self.world.storage().join("default/nodes");
+        let names = std::fs::read_dir(nodes).expect("the nodes").flatten().filter(|e| e.path().is_dir());
+        let names = names.filter_map(|e| e.file_name().into_string().ok());
+        names.filter(|id| self.process(id).is_some()).collect()
+    }
+
+    /// The peers, as one of them tells it.
+    pub async fn members(&self) -> Vec<String> {
+        let cluster = self.qdrant("/cluster").await;
+        cluster["result"]["peers"].as_object().expect("peers").keys().cloned().collect()
+    }
+
+    /// Waits until every shard of the collection has so many active copies, and none besides.
+    pub async fn every_shard_has(&self, collection: &str, copies: usize) {
+        let whole = async |_: &World| {
+            let told = self.qdrant(&format!("/collections/{collection}/cluster")).await;
+            let result = &told["result"];
+            let mut held = std::collections::BTreeMap::<u64, Vec<&str>>::new();
+            for side in ["local_shards", "remote_shards"] {
+                for shard in result[side].as_array()? {
+                    held.entry(shard["shard_id"].as_u64()?).or_default().push(shard["state"].as_str()?);
+                }
+            }
+            let is_whole = |states: &Vec<&str>| states.len() == copies && states.iter().all(|s| *s == "Active");
+            let all = held.len() == super::load::SHARDS as usize && held.values().all(is_whole);
+            (all && result["shard_transfers"].as_array()?.is_empty()).then_some(())
+        };
+        self.world.until(&format!("{collection} has {copies} active copies of each shard"), WAIT, whole).await;
+    }
+
+    async fn qdrant(&self, path: &str) -> Value {
+        let status = self.world.status().await;
+        let nodes = status["nodes"].as_array().expect("nodes");
+        let node = nodes.iter().find(|n| n["state"] == "serving").expect("a node that serves");
+        let url = format!("{}{path}", node["address"].as_str().expect("an address"));
+        let answer = super::common::http().get(&url).send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        answer.json().await.unwrap_or_else(|e| panic!("{url}: {e}"))
+    }
+}
+
+async fn operation(world: &World, id: &str) -> Option<Value> {
+    serde_json::from_str(&world.try_get(&format!("/autoscaling/operations/{id}")).await?).ok()
+}
+
+fn is_over(operation: &Value) -> bool {
+    ["succeeded", "partial", "failed", "cancelled", "blocked"].iter().any(|state| operation["state"] == *state)
+}
+
+/// Shards and bytes that an operation copied.
+pub fn moved(operation: &Value) -> (u64, u64) {
+    let steps = operation["steps"].as_array().expect("steps").iter();
+    let copies = steps.filter(|s| (s["step"] == "move" || s["step"] == "replicate") && s["state"] == "done");
+    copies.fold((0, 0), |(n, sum), step| (n + 1, sum + step["bytes"].as_u64().unwrap_or(0)))
+}
