@@ -43,6 +43,8 @@ struct Shift {
     heard_at: Option<Timestamp>,
     /// Why there are not more slots.
     slow: Option<String>,
+    /// It has waited long enough: one shard at a time, however searching is.
+    is_undeterred: bool,
 }
 
 /// One copy on its way, since this start.
@@ -117,6 +119,7 @@ impl Run {
             level: self.found().and_then(|found| found.level).unwrap_or_default(),
             heard_at: None,
             slow: None,
+            is_undeterred: false,
         };
         loop {
             let seen = self.unless_stopped(self.hands.datastore.inventory(None)).await?;
@@ -195,6 +198,9 @@ impl Run {
             Some(service) => {
                 shift.heard_at = Some(service.at);
                 (shift.slots, shift.slow) = throttle::next(shift.slots, &shift.level, &service, MOST);
+                if shift.slots.paused && shift.is_undeterred {
+                    shift.slots = Slots::ONE;
+                }
                 self.slows(shift.slots, shift.slow.as_deref()).await?;
             }
         }
@@ -221,15 +227,13 @@ impl Run {
     /// to relieve or repair goes on, one shard at a time. A drain can wait for another day.
     fn patience(&self, shift: &mut Shift) -> Result<(), String> {
         let drains = matches!(self.operation.steps[shift.step].action, StepAction::Drain { .. });
-        let slow = shift.slow.take().filter(|_| shift.slots.paused);
-        match (slow, self.standing.service()) {
-            (Some(_), Some(service)) if !drains => {
-                shift.level = Level::of(&service);
-                shift.heard_at = None;
+        match shift.slow.clone().filter(|_| shift.slots.paused) {
+            Some(_) if !drains => {
+                (shift.is_undeterred, shift.slots) = (true, Slots::ONE);
                 Ok(())
             }
-            (Some(why), _) => Err(why),
-            (None, _) => Err(shift.trouble.clone()),
+            Some(why) => Err(why),
+            None => Err(shift.trouble.clone()),
         }
     }
 

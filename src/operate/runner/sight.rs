@@ -70,6 +70,8 @@ pub struct Busy {
     shards: BTreeSet<ShardId>,
     sending: BTreeSet<NodeId>,
     receiving: BTreeSet<NodeId>,
+    /// Nodes with room that is yet to become free.
+    leaving: BTreeSet<NodeId>,
 }
 
 impl Busy {
@@ -86,25 +88,31 @@ impl Busy {
     }
 
     fn takes(&mut self, shard: &ShardId, from: &NodeId, to: &NodeId) {
-        self.shards.insert(shard.clone());
+        self.waits(shard, from);
         self.sending.insert(from.clone());
         self.receiving.insert(to.clone());
     }
 
+    fn waits(&mut self, shard: &ShardId, from: &NodeId) {
+        self.shards.insert(shard.clone());
+        self.leaving.insert(from.clone());
+    }
+
     /// Splits a plan into the moves that may begin now, at most `room`, and those that wait. A node sends one copy at a
-    /// time and receives one; while it sends it receives none, for the room that it is to have is not free yet. What waits
-    /// keeps its turn and its room: later moves of the plan count on it.
+    /// time and receives one; and as long as a copy is to leave it, it receives none that comes later in the plan, which
+    /// may count on that room.
     pub fn admit(mut self, plan: Vec<Move>, room: usize) -> (Vec<Move>, Vec<Move>) {
         let (mut begin, mut wait) = (Vec::new(), Vec::new());
         for copy in plan {
             let is_free = !self.shards.contains(&copy.shard)
                 && !self.sending.contains(&copy.from)
                 && !self.receiving.contains(&copy.to)
-                && !self.sending.contains(&copy.to);
-            self.takes(&copy.shard, &copy.from, &copy.to);
+                && !self.leaving.contains(&copy.to);
             if is_free && begin.len() < room {
+                self.takes(&copy.shard, &copy.from, &copy.to);
                 begin.push(copy);
             } else {
+                self.waits(&copy.shard, &copy.from);
                 wait.push(copy);
             }
         }
@@ -222,6 +230,8 @@ mod tests {
             ("room that is not free yet", vec![], vec![copy(0, 1, 2), copy(1, 3, 1)], 4, "0"),
             ("beside one on its way", vec![copy(7, 1, 2)], vec![copy(0, 1, 3), copy(1, 3, 4)], 4, "1"),
             ("past what waits, on other nodes", vec![copy(7, 1, 2)], vec![copy(0, 1, 2), copy(1, 3, 4)], 4, "1"),
+            ("past what waits, to its target", vec![], vec![copy(0, 1, 2), copy(1, 1, 4), copy(2, 3, 4)], 4, "0 2"),
+            ("what waits is yet to leave", vec![], vec![copy(0, 1, 2), copy(1, 3, 2), copy(2, 4, 3)], 4, "0"),
             ("the same shard", vec![copy(0, 1, 2)], vec![copy(0, 3, 4)], 4, ""),
         ];
         for (what, ours, plan, room, expected) in cases {

@@ -35,9 +35,13 @@ pub struct Level {
 }
 
 impl Level {
+    /// Of some nodes only is better than nothing: when one is dead there is no more.
     pub fn of(service: &Service) -> Level {
-        let fresh = |reading: &Option<Reading>| reading.as_ref().and_then(Reading::fresh);
-        Level { latency: fresh(&service.latency), error_rate: fresh(&service.error_rate) }
+        let known = |reading: &Option<Reading>| match reading {
+            Some(Reading::Fresh { value } | Reading::Partial { value, .. }) => Some(*value),
+            Some(Reading::Missing { .. } | Reading::Idle) | None => None,
+        };
+        Level { latency: known(&service.latency), error_rate: known(&service.error_rate) }
     }
 }
 
