@@ -60,6 +60,16 @@ async fn operation(world: &World, id: &str) -> Value {
     world.get(&format!("/autoscaling/operations/{id}")).await
 }
 
+async fn succeeded(world: &World, id: &str) -> Value {
+    let ended = async |w: &World| {
+        let operation = operation(w, id).await;
+        let state = operation["state"].as_str().expect("a state");
+        assert!(!["blocked", "failed", "undone"].contains(&state), "{operation:#}\n{}", w.logs());
+        (state == "succeeded").then_some(operation)
+    };
+    world.until("the operation ended well", WAIT, ended).await
+}
+
 /// It is refused; gives the names of the guards.
 async fn refused(world: &World, path: &str, body: Value) -> Vec<String> {
     let (code, answer) = world.post(path, Some(body)).await;
@@ -73,6 +83,15 @@ fn was_gentle(qdrant: &Qdrant) {
     for asked in qdrant.changes() {
         assert!(!asked.path.contains("force"), "{asked:?}");
         assert!(asked.body.get("move_shard").is_none(), "{asked:?}");
+    }
+}
+
+/// Every shard has as many active copies as its collection wants.
+fn copies_are_whole(qdrant: &Qdrant) {
+    for (collection, copies) in [("once", 1), ("twice", 2)] {
+        let census = qdrant.with(|cluster, _| cluster.census(collection));
+        assert!(census.copies.values().all(|n| *n == copies), "{collection}: {:?}", census.copies);
+        assert!(census.differing.is_empty(), "{collection}: {:?}", census.differing);
     }
 }
 

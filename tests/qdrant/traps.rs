@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{CONFIG, WAIT, ask, controller, filled, of_node, operation, reason, refused, was_gentle};
+use super::{
+    CONFIG, WAIT, ask, controller, copies_are_whole, filled, of_node, operation, reason, refused, succeeded, was_gentle,
+};
 use crate::common::{World, http};
 use crate::qdrant::Qdrant;
 
@@ -35,6 +37,55 @@ async fn read(qdrant: &Qdrant, node: &str) -> [usize; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_peer_holds_up_scaling_and_is_well_again() {
+    let qdrant = filled(&["n1", "n2", "n3", "n4"]).await;
+    let mut world = World::new(
+        &CONFIG
+            .replace("BASE", &qdrant.base)
+            .replace(" KEY", "")
+            .replace("after: 6s, after_degraded: 6s", "enabled: false"),
+    );
+    world.start().await;
+    world.settled(4).await;
+    qdrant.hang("n3");
+    guarded(&world, "/autoscaling/scale-down", of_node("n2"), "unhealthy_nodes").await;
+    let unwell = async |w: &World| (w.status().await["metrics"]["healthy_nodes"] == 3).then_some(());
+    world.until("one of four is unwell", WAIT, unwell).await;
+    assert!(qdrant.changes().iter().all(|asked| !asked.path.starts_with("/cluster/peer")), "{:?}", qdrant.changes());
+    qdrant.revive("n3");
+    world.settled(4).await;
+    let id = ask(&world, "/autoscaling/scale-down", of_node("n2")).await;
+    succeeded(&world, &id).await;
+    copies_are_whole(&qdrant);
+    assert_eq!(read(&qdrant, "n1").await, [3000, 3000]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nothing_is_tried() {
+    let qdrant = filled(&["n1", "n2", "n3", "n4", "n5"]).await;
+    let world = controller(&qdrant, 5).await;
+    let before = qdrant.changes().len();
+    for node in ["n3", "n4", "n5"] {
+        qdrant.kill(node);
+    }
+    for path in ["/autoscaling/scale-up", "/autoscaling/scale-down", "/autoscaling/rebalance"] {
+        guarded(&world, path, reason(), "quorum").await;
+    }
+    // Longer than a dead node is waited for.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(world.status().await["operation"].is_null());
+    let tried = qdrant.changes().split_off(before);
+    assert!(tried.is_empty() && qdrant.ledger().made.is_empty(), "{tried:?}");
+    for node in ["n3", "n4", "n5"] {
+        qdrant.revive(node);
+    }
+    world.settled(5).await;
+    let id = ask(&world, "/autoscaling/scale-down", of_node("n5")).await;
+    succeeded(&world, &id).await;
+    assert_eq!(read(&qdrant, "n1").await, [3000, 3000]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_transfer_of_somebody_else_is_waited_for() {
     let qdrant = filled(&["n1", "n2", "n3", "n4"]).await;
     let world = controller(&qdrant, 4).await;
@@ -56,6 +107,41 @@ async fn the_transfer_of_somebody_else_is_waited_for() {
     assert_eq!(qdrant.with(|cluster, _| cluster.transfers().len()), 1, "nobody touches it");
     let tried = qdrant.changes().split_off(before);
     assert!(tried.is_empty(), "{tried:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resharding_is_waited_for() {
+    let qdrant = filled(&["n1", "n2", "n3", "n4"]).await;
+    let world = controller(&qdrant, 4).await;
+    qdrant.with(|cluster, _| cluster.reshard("twice"));
+    let before = qdrant.changes().len();
+    for path in ["/autoscaling/scale-down", "/autoscaling/rebalance"] {
+        guarded(&world, path, reason(), "foreign_operation").await;
+    }
+    let tried = qdrant.changes().split_off(before);
+    assert!(tried.is_empty(), "{tried:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_that_is_made_during_a_drain_is_drained_too_and_one_may_go() {
+    let qdrant = filled(&["n1", "n2", "n3", "n4"]).await;
+    qdrant.fill("short", 4, 1, 400).await;
+    let world = controller(&qdrant, 4).await;
+    // Each shard takes a second or two.
+    qdrant.with(|cluster, _| cluster.bytes_per_second = 60_000);
+    let id = ask(&world, "/autoscaling/scale-down", of_node("n4")).await;
+    let runs = async |_: &World| (!qdrant.with(|cluster, _| cluster.transfers().is_empty())).then_some(());
+    world.until("a shard is on its way", WAIT, runs).await;
+    qdrant.fill("late", 8, 1, 800).await;
+    assert!(qdrant.with(|cluster, _| cluster.census("late").points.len()) == 800);
+    let gone = http().delete(format!("{}/collections/short", qdrant.address("n1"))).send().await.expect("an answer");
+    assert_eq!(gone.status(), 200);
+    succeeded(&world, &id).await;
+    world.settled(3).await;
+    copies_are_whole(&qdrant);
+    was_gentle(&qdrant);
+    assert_eq!(read(&qdrant, "n1").await, [3000, 3000]);
+    assert_eq!(qdrant.count("n1", "late").await, 800);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,6 +237,13 @@ async fn a_read_only_key_is_enough_to_see_and_a_refused_change_is_explained() {
             .iter()
             .all(|asked| asked.status == Some(403) || asked.path.ends_with("once") || asked.path.ends_with("twice"))
     );
+
+    // With the full key in the same file it goes on to work.
+    std::fs::write(world.path("key"), "full\n").expect("the key");
+    world.until("it may be asked again", WAIT, async |w| w.status().await["operation"].is_null().then_some(())).await;
+    let id = ask(&world, "/autoscaling/scale-down", of_node("n4")).await;
+    succeeded(&world, &id).await;
+    copies_are_whole(&qdrant);
 }
 
 /// No shard has fewer active copies than its collection wants, and all of them agree.
