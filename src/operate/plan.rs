@@ -395,7 +395,7 @@ mod tests {
             (down(), false, "validate destroy settle"),
             (Action::Rebalance {}, true, "validate rebalance settle"),
             (Action::Replace { node: node("p-2") }, true, "validate create join restore forget in_service settle"),
-            (Action::Adopt { node: node("p-9") }, true, "validate join rebalance in_service settle"),
+            (Action::Adopt { node: node("p-9"), joined: false }, true, "validate join rebalance in_service settle"),
         ];
         for (action, holds_data, expected) in with_hooks {
             assert_eq!(steps(&planned_with(action, holds_data, true).expect("something to do")), expected);
