@@ -146,7 +146,7 @@ fn every_example_in_the_shipped_file_is_taken() {
     }
     examples.retain(|e| !e.is_empty());
     std::fs::write(dir.path().join("alertmanager-token"), "0123456789abcdef").expect("a token");
-    assert_eq!(examples.len(), 15, "{examples:#?}");
+    assert_eq!(examples.len(), 16, "{examples:#?}");
     for example in examples {
         let example = example.replace("/etc/vecscale", &here).replace("/usr/bin", &here);
         match example.starts_with("web:") {

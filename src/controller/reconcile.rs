@@ -138,19 +138,23 @@ impl Controller {
             self.telemetry.journal_error(&error);
             return false;
         }
-        let call = Call {
+        let call = |step: &'static str| Call {
             pool: self.pool.clone(),
             operation: operation.clone(),
             step,
-            key: format!("{operation}/left-over/{node}"),
+            key: format!("{operation}/left-over/{node}/{step}"),
             fence: self.journal.fence(),
             deadline: LIFT_LIMIT,
         };
         let asked = async {
             let store = &self.eyes.store;
-            let effect = if cordoned { store.cordon(&call, node).await } else { store.uncordon(&call, node).await };
-            match (effect, self.member(node)) {
-                (Effect::Done(()), Some(member)) if !cordoned => store.in_service(&call, member).await,
+            if cordoned {
+                return store.cordon(&call(step), node).await;
+            }
+            match (store.uncordon(&call(step), node).await, self.member(node)) {
+                (Effect::Done(()), Some(member)) if store.has_service_hooks() => {
+                    store.in_service(&call("in_service"), member).await
+                }
                 (effect, _) => effect,
             }
         };

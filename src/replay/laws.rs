@@ -185,7 +185,8 @@ impl State {
         if !self.laws.watched {
             return;
         }
-        if let Some((_, node)) = call.key.split_once("/left-over/") {
+        if let Some((_, left_over)) = call.key.split_once("/left-over/") {
+            let node = left_over.split('/').next().unwrap_or_default();
             if !self.laws.lifting.contains(node) {
                 self.laws.breach(|| format!("{told} was asked, and no row of the audit trail says so"));
             }

@@ -2,7 +2,8 @@
 //!
 //! Alone, each instant is combined with each fault at each call in turn. In pairs, with good replies and with the fault at
 //! the first call of every key, so that each call of the workflow gets it once; a request that is refused or lost adds no
-//! instant that alone would not show, so pairs do without those.
+//! instant that alone would not show, so pairs do without those. Two shards on their way at once, and a store that only
+//! copies, are taken apart alone and in pairs with good replies: pairs of faults too would take half an hour.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,6 +131,9 @@ fn every_pair_of_instants_of_death_with_every_fault() {
     let mut jobs = Vec::new();
     for work in Work::ALL {
         jobs.push((work, Replies::Good));
+        if matches!(work, Work::UpByTwo | Work::DownByCopies) {
+            continue;
+        }
         jobs.extend(IN_PAIRS.map(|fault| (work, Replies::FirstOfEach(fault))));
     }
     let runs = on_two_threads(&jobs, |runtime, (work, replies)| runtime.block_on(pairs(*work, *replies)).0);
