@@ -267,7 +267,7 @@ pub fn is_being_undone(operation: &Operation) -> bool {
 fn is_undo(kind: Kind, action: &StepAction) -> bool {
     match action {
         StepAction::Uncordon { .. } | StepAction::Unjoin { .. } => true,
-        StepAction::InService { .. } => kind == Kind::ScaleDown,
+        StepAction::InService { .. } => matches!(kind, Kind::ScaleDown | Kind::Drain),
         StepAction::Destroy { .. } => matches!(kind, Kind::ScaleUp | Kind::Replace),
         _ => false,
     }
