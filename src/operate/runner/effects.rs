@@ -470,6 +470,10 @@ impl Run {
         let machines = self.machines().await?;
         let store = &self.hands.datastore;
         let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
+        // The decision was made on an earlier look.
+        if let Some(why) = seen.as_ref().and_then(|seen| seen.no_quorum.as_ref()) {
+            return Ok(Err(why.clone()));
+        }
         let placing = self.placing().await;
         let level = self.standing.service().map(|service| Level::of(&service));
         let mut found = Found { machines: machines.len(), machine: None, baseline: None, level };
