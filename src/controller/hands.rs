@@ -85,11 +85,10 @@ impl Controller {
         // Its cordon is a left-over of ours from now on: what does not come about here does with the next checks.
         self.cordoned.insert(node.clone(), operation.clone());
         let why = format!("{who} has taken back the drain of operation {operation}");
-        if self.set_cordon(now, node, &operation, false, &why).await {
-            return Ok(Reply::Done);
-        }
+        let Err(why) = self.set_cordon(now, node, &operation, false, &why).await else { return Ok(Reply::Done) };
         let later = format!(
-            "the drain of {node} is taken back, but its cordon is not lifted yet: it is tried again with each check"
+            "the drain of {node} is taken back, but its cordon is not lifted yet ({why}): it is tried again with \
+             each check while no operation is open"
         );
         Err(refusal(RefusalKind::Unavailable, later))
     }

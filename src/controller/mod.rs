@@ -26,6 +26,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::alerts::Desk;
 use crate::config::PoolConfig;
@@ -36,7 +37,7 @@ use crate::model::{
     Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
-use crate::operate::drivers::{ProviderSettings, Victim};
+use crate::operate::drivers::{Effect, ProviderSettings, Victim};
 use crate::operate::placement::Placing;
 use crate::operate::runner::{Operator, Pace, Report};
 use crate::operate::{plan, shards};
@@ -167,6 +168,8 @@ struct Controller {
     touched: BTreeSet<NodeId>,
     /// Nodes that past operations have cordoned.
     cordoned: BTreeMap<NodeId, OperationId>,
+    /// Hooks that put nodes back in service and have not answered yet, by the key that they were asked with.
+    entering: BTreeMap<String, AbortOnDropHandle<Effect<()>>>,
     /// The first look after the start was held against the journal.
     reconciled: bool,
     /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::decide::Asked;
 use crate::model::{
     Action, Decision, Guard, GuardHit, Inventory, Kind, Mode, NodeId, Observation, Operation, OperationState, Reading,
     ReplicaState, ShardId, Signal, StoreHealth, Unexplained, UnexplainedKind,
@@ -69,9 +70,9 @@ pub fn needs_human(
 }
 
 /// The nodes that a person is asked to add, and why; `None` when none is wanted.
-pub fn asks(decision: &Decision, nodes: u32) -> Option<String> {
-    let nodes = (nodes > 0).then(|| crate::units::count(nodes, "more node"))?;
-    let because = decision.because.join("; ");
+pub fn asks(asked: &Asked) -> Option<String> {
+    let nodes = (asked.nodes > 0).then(|| crate::units::count(asked.nodes, "more node"))?;
+    let because = asked.because.join("; ");
     Some(format!("{nodes} wanted ({because}); there is no provider: add what is wanted, and it is filled by itself"))
 }
 

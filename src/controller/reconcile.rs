@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::{HistoryKind, Kind, Mode, NodeId, OperationId, Request, Timestamp, Unexplained, UnexplainedKind};
-use crate::operate::drivers::{Call, Effect};
+use crate::operate::drivers::{Call, Effect, ServiceHookSettings};
 
 use super::Controller;
 use super::differences::{self, Census, Explained};
@@ -15,8 +16,11 @@ use super::differences::{self, Census, Explained};
 /// The name under which the journal has the last census.
 const CENSUS: &str = "census";
 
-/// How long lifting a cordon may take; the loop waits for it.
+/// How long the loop waits for a cordon to be lifted, and for the hook before it.
 const LIFT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The step that sends clients to a node again.
+const IN_SERVICE: &str = "in_service";
 
 impl Controller {
     /// Reads the last census, and what operations have touched since it was taken.
@@ -108,66 +112,92 @@ impl Controller {
         if (self.stop_file)() {
             return;
         }
-        for found in differences.iter().filter(|u| u.kind == UnexplainedKind::LeftOverCordon) {
-            let Some(operation) = self.cordoned.get(&found.node).cloned() else { continue };
+        let left_over = differences.iter().filter(|u| u.kind == UnexplainedKind::LeftOverCordon).map(|u| &u.node);
+        let ours = |node: &NodeId| Some((node.clone(), self.cordoned.get(node)?.clone()));
+        let ours: Vec<(NodeId, OperationId)> = left_over.filter_map(ours).collect();
+        // An answer about a cordon that is gone says nothing about the next one.
+        self.entering.retain(|key, _| ours.iter().any(|(node, operation)| *key == key_of(operation, node, IN_SERVICE)));
+        for (node, operation) in ours {
             let why = format!("operation {operation}, which set it, has ended");
-            self.set_cordon(now, &found.node, &operation, false, &why).await;
+            if let Err(why) = self.set_cordon(now, &node, &operation, false, &why).await {
+                tracing::warn!(pool = %self.pool, %node, why, "a cordon could not be lifted");
+            }
         }
         for node in self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default() {
             let Some(operation) = self.memory.drained().get(&node).cloned() else { continue };
             let why = format!("operation {operation} drained it, and nobody has taken that back");
-            self.set_cordon(now, &node, &operation, true, &why).await;
+            if let Err(why) = self.set_cordon(now, &node, &operation, true, &why).await {
+                tracing::warn!(pool = %self.pool, %node, why, "a cordon could not be set anew");
+            }
         }
     }
 
-    /// Sets or lifts the cordon that an operation has left; written down before it is done, or not done. What does not
-    /// come about now is looked at again with the next check. `false` when it is not known to have come about.
+    /// Sets or lifts the cordon that an operation has left; written down before it is done, or not done. A node is put back
+    /// in service before its cordon goes: as long as that is there, the next check looks at it again.
+    ///
+    /// # Errors
+    /// Why it is not known to have come about.
     pub(super) async fn set_cordon(
-        &self,
+        &mut self,
         now: Timestamp,
         node: &NodeId,
         operation: &OperationId,
         cordoned: bool,
         why: &str,
-    ) -> bool {
+    ) -> Result<(), String> {
         let (what, step) = if cordoned { ("set anew", "cordon") } else { ("lifted", "uncordon") };
         let summary = format!("cordon of {node} {what}: {why}");
         let detail = json!({"operation": operation, "node": node, "step": step});
         let entry = self.entry(now, HistoryKind::Step, super::OURSELVES, &summary, &detail);
         if let Err(error) = self.journal.append(entry).await {
             self.telemetry.journal_error(&error);
-            return false;
+            return Err(format!("{step}: the journal cannot be written: {error}"));
         }
-        let call = |step: &'static str| Call {
+        if !cordoned {
+            self.put_in_service(node, operation).await?;
+        }
+        let call = self.left_over(node, operation, step, LIFT_LIMIT);
+        let store = &self.eyes.store;
+        let asked =
+            async { if cordoned { store.cordon(&call, node).await } else { store.uncordon(&call, node).await } };
+        done(step, tokio::time::timeout(LIFT_LIMIT, asked).await.unwrap_or(Effect::InProgress))
+    }
+
+    /// Sends clients to the node again. A hook may take longer than the loop waits for it: its answer is then heard with
+    /// a later check.
+    async fn put_in_service(&mut self, node: &NodeId, operation: &OperationId) -> Result<(), String> {
+        let store = self.eyes.store.clone();
+        if !store.has_service_hooks() {
+            return Ok(());
+        }
+        let Some(member) = self.member(node).cloned() else {
+            return Err(format!("{IN_SERVICE}: the datastore has not told where the node is"));
+        };
+        let call = self.left_over(node, operation, IN_SERVICE, ServiceHookSettings::TIMEOUT);
+        let key = call.key.clone();
+        let ask = async move {
+            let answer = tokio::time::timeout(call.deadline + LIFT_LIMIT, store.in_service(&call, &member)).await;
+            answer.unwrap_or_else(|_| Effect::Unknown("it does not answer".into()))
+        };
+        let mut asked = self.entering.remove(&key).unwrap_or_else(|| AbortOnDropHandle::new(tokio::spawn(ask)));
+        match tokio::time::timeout(LIFT_LIMIT, &mut asked).await {
+            Ok(Ok(effect)) => done(IN_SERVICE, effect),
+            Ok(Err(fault)) => Err(format!("{IN_SERVICE}: {fault}")),
+            Err(_) => {
+                self.entering.insert(key, asked);
+                done(IN_SERVICE, Effect::InProgress)
+            }
+        }
+    }
+
+    fn left_over(&self, node: &NodeId, operation: &OperationId, step: &'static str, deadline: Duration) -> Call {
+        Call {
             pool: self.pool.clone(),
             operation: operation.clone(),
             step,
-            key: format!("{operation}/left-over/{node}/{step}"),
+            key: key_of(operation, node, step),
             fence: self.journal.fence(),
-            deadline: LIFT_LIMIT,
-        };
-        let asked = async {
-            let store = &self.eyes.store;
-            if cordoned {
-                return store.cordon(&call(step), node).await;
-            }
-            match (store.uncordon(&call(step), node).await, self.member(node)) {
-                (Effect::Done(()), Some(member)) if store.has_service_hooks() => {
-                    store.in_service(&call("in_service"), member).await
-                }
-                (effect, _) => effect,
-            }
-        };
-        match tokio::time::timeout(LIFT_LIMIT, asked).await {
-            Ok(Effect::Done(())) => true,
-            Ok(Effect::NoEffect(why) | Effect::Unknown(why)) => {
-                tracing::warn!(pool = %self.pool, %node, why, "a {step} could not be done");
-                false
-            }
-            Ok(Effect::InProgress) | Err(_) => {
-                tracing::warn!(pool = %self.pool, %node, "a {step} is not done yet");
-                false
-            }
+            deadline,
         }
     }
 
@@ -192,5 +222,18 @@ impl Controller {
         self.telemetry.setting_changed(&self.pool, &request.who, &summary);
         self.census = Some(census);
         Ok(true)
+    }
+}
+
+fn key_of(operation: &OperationId, node: &NodeId, step: &str) -> String {
+    format!("{operation}/left-over/{node}/{step}")
+}
+
+/// What came of a request.
+fn done(step: &str, effect: Effect<()>) -> Result<(), String> {
+    match effect {
+        Effect::Done(()) => Ok(()),
+        Effect::NoEffect(why) | Effect::Unknown(why) => Err(format!("{step}: {why}")),
+        Effect::InProgress => Err(format!("{step} is not done yet")),
     }
 }

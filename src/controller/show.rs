@@ -30,7 +30,7 @@ impl Controller {
         let lost = self.machines.iter().map(|m| &m.id).filter(|id| self.memory.replaced().contains(id));
         let lost: Vec<&NodeId> = lost.collect();
         let mut needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained, &lost);
-        let asked = decision.and_then(|decision| picture::asks(decision, self.memory.asked()));
+        let asked = picture::asks(self.memory.asked());
         needs_human.extend(asked.clone());
         let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
         self.view.store(Arc::new(PoolView {
@@ -53,7 +53,7 @@ impl Controller {
             outlook: world.map(|w| w.outlook.clone()).unwrap_or_default(),
             bytes_per_second: self.experience.bytes_per_second,
             desired_nodes: self.desired_nodes(),
-            nodes_wanted: self.memory.asked(),
+            nodes_wanted: self.memory.asked().nodes,
             store: picture::store_health(inventory),
             headline: picture::headline(
                 self.mode,
@@ -65,6 +65,7 @@ impl Controller {
                 asked.as_deref(),
             ),
             guards_against,
+            victim: situation.and_then(|s| decide::next_victim(&self.memory, &s)),
             needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),

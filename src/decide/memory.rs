@@ -131,8 +131,7 @@ pub struct WouldBe {
 pub(super) struct Recent {
     /// Checks since the start.
     pub checks: u32,
-    /// Nodes that the last check asks people for.
-    pub asked: u32,
+    pub asked: Asked,
     last_check: Option<Timestamp>,
     /// By condition.
     pub streaks: BTreeMap<String, Streak>,
@@ -146,6 +145,14 @@ pub(super) struct Recent {
     pub storage: VecDeque<(Timestamp, f64)>,
     /// Requests per second over the last hour, oldest first.
     pub traffic: VecDeque<(Timestamp, f64)>,
+}
+
+/// Nodes that the last check asks people for; none where nothing is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    pub nodes: u32,
+    /// One sentence each.
+    pub because: Vec<String>,
 }
 
 impl Recent {
@@ -239,8 +246,8 @@ impl Memory {
     }
 
     /// Nodes that people are asked to add, as of the last check: nothing but the missing provider holds a scale-up.
-    pub fn asked(&self) -> u32 {
-        self.recent.asked
+    pub fn asked(&self) -> &Asked {
+        &self.recent.asked
     }
 
     /// An operation is begun for these alerts by the last decision.

@@ -33,7 +33,7 @@ use roster::Roster;
 use triggers::{Heard, Look, Wish};
 
 pub use guards::cancellable_for;
-pub use memory::{Memory, cooldowns};
+pub use memory::{Asked, Memory, cooldowns};
 pub use policy::Policy;
 pub use projection::lead_time;
 pub use triggers::alert::standings;
@@ -152,6 +152,11 @@ pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTre
     kinds.into_iter().map(|kind| (kind, guards::against(&Case { look: &look, wish: &supposed(kind, &look) }))).collect()
 }
 
+/// The node that a scale-down would remove now; `None` where none can go.
+pub fn next_victim(memory: &Memory, now: &Situation) -> Option<NodeId> {
+    victim::choose(now, &Roster::of(now, memory.replaced()), None).node
+}
+
 /// A wish that nobody has, to ask what would stand against it.
 fn supposed<'a>(kind: Kind, look: &Look<'a>) -> Wish<'a> {
     let mut wish = Wish::new(kind, Trigger::Threshold, Vec::new());
@@ -188,8 +193,8 @@ struct Draft {
     action: Action,
     trigger: Option<Trigger>,
     wanted: Option<Kind>,
-    /// How many nodes would be added, if it wants any.
-    nodes: u32,
+    /// What people are asked for meanwhile, whichever wish is told.
+    asked: Asked,
     because: Vec<String>,
     guards: Vec<GuardHit>,
     would_change: String,
@@ -212,6 +217,7 @@ fn consider(look: &Look) -> Draft {
     }
     let mut notes = Vec::new();
     let mut blocked: Vec<(Wish, Verdict)> = Vec::new();
+    let mut asked = Asked::default();
     let votes = [
         triggers::availability::vote,
         triggers::scale_up,
@@ -225,33 +231,37 @@ fn consider(look: &Look) -> Draft {
         // A rebalance that is wanted instead of a growth is wanted once.
         let is_new = |wish: &Wish| blocked.iter().all(|(known, _)| known.kind != wish.kind);
         let Some(wish) = heard.wish.filter(is_new) else { continue };
-        let (wish, verdict) = judged(look, wish);
+        let (wish, verdict, growth) = judged(look, wish);
+        asked = growth.unwrap_or(asked);
         if verdict.blocking.is_empty() {
-            return act(look, wish, verdict);
+            return Draft { asked, ..act(look, wish, verdict) };
         }
         blocked.push((wish, verdict));
     }
-    hold(look, blocked, notes)
+    Draft { asked, ..hold(look, blocked, notes) }
 }
 
 /// The wish before its guards; in the place of a growth that a rebalance makes needless, that rebalance. It may have to
-/// wait for its cooldown; but where something else holds it that does not hold the growth, the growth it is.
-fn judged<'a>(look: &Look<'a>, mut wish: Wish<'a>) -> (Wish<'a>, Verdict) {
+/// wait for its cooldown; but where something else holds it that does not hold the growth, the growth it is. With what
+/// people are asked for.
+fn judged<'a>(look: &Look<'a>, mut wish: Wish<'a>) -> (Wish<'a>, Verdict, Option<Asked>) {
     let instead = wish.instead.take();
     if wish.kind == Kind::ScaleUp {
         size::fit(look, &mut wish);
     }
     let verdict = guards::judge(&Case { look, wish: &wish });
-    let Some(instead) = instead else { return (wish, verdict) };
+    let asked = asked_for(look, &wish, &verdict);
+    let Some(instead) = instead else { return (wish, verdict, asked) };
     let of_instead = guards::judge(&Case { look, wish: &instead });
     let holds_both = |hit: &&GuardHit| verdict.blocking.iter().any(|other| other.name == hit.name);
     let mut alone = of_instead.blocking.iter().filter(|hit| !holds_both(hit) && hit.name != Guard::Cooldown);
     match alone.next() {
-        None => (*instead, of_instead),
+        // Who only observes does not rebalance: the lack stays.
+        None => (*instead, of_instead, asked.filter(|_| look.now.mode == Mode::Observe)),
         Some(hit) => {
             let held = format!("a rebalance would do, but {} holds it: {}", hit.name.as_str(), hit.detail);
             wish.because.push(held);
-            (wish, verdict)
+            (wish, verdict, asked)
         }
     }
 }
@@ -277,7 +287,7 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
     Draft {
         trigger: Some(wish.trigger),
         wanted: Some(wish.kind),
-        nodes: wish.nodes,
+        asked: Asked::default(),
         because: wish.because.into_iter().chain(wish.victim.ranking).chain(overridden).collect(),
         guards: Vec::new(),
         would_change: format!("nothing until this {} has ended; then every streak starts over", wish.kind.as_str()),
@@ -320,7 +330,7 @@ fn hold(look: &Look, mut blocked: Vec<(Wish, Verdict)>, notes: Vec<String>) -> D
         action: Action::Hold,
         trigger: Some(wish.trigger),
         wanted: Some(wish.kind),
-        nodes: wish.nodes,
+        asked: Asked::default(),
         takes: takes(look, &wish),
         because,
         would_change: ways_out(&wish, &verdict.blocking),
@@ -349,7 +359,7 @@ fn quiet(look: &Look, mut notes: Vec<String>) -> Draft {
         action: Action::Hold,
         trigger: None,
         wanted: None,
-        nodes: 0,
+        asked: Asked::default(),
         because: notes,
         guards: Vec::new(),
         would_change: format!("scale_up: {}; scale_down: {}", nearest_up(look), needed_down(look)),
@@ -375,11 +385,17 @@ fn needed_down(look: &Look) -> String {
     format!("{} of {} low conditions for {needed} checks ({active} now)", checks.low_required, low.len())
 }
 
-/// How many nodes people are asked to add: nothing holds a scale-up but that vecscale has no provider, or only watches.
-fn asked_for(now: &Situation, draft: &Draft) -> u32 {
-    let passes = |hit: &GuardHit| matches!(hit.name, Guard::NoProvider | Guard::Observe);
-    let asks = draft.wanted == Some(Kind::ScaleUp) && draft.guards.iter().all(passes);
-    if asks && !now.provider.can_change { draft.nodes } else { 0 }
+/// What people are asked to add: nothing holds a scale-up but that vecscale has no provider, only watches, or is busy with
+/// something else, and what that moves.
+fn asked_for(look: &Look, wish: &Wish, verdict: &Verdict) -> Option<Asked> {
+    let is_busy = look.now.open_operation().is_some() && !guards::has_just_started(look);
+    let passes = |hit: &GuardHit| match hit.name {
+        Guard::NoProvider | Guard::Observe | Guard::OperationRunning => true,
+        Guard::Settling => is_busy,
+        _ => false,
+    };
+    let asks = wish.kind == Kind::ScaleUp && !look.now.provider.can_change && verdict.blocking.iter().all(passes);
+    asks.then(|| Asked { nodes: wish.nodes, because: wish.because.clone() })
 }
 
 /// Writes into the memory what follows from the decision itself.
@@ -391,7 +407,7 @@ fn remember(policy: &Policy, memory: &mut Memory, now: &Situation, draft: &Draft
         memory.answer(asked.into_iter().map(|(_, alert)| alert));
     }
     if now.request.is_none() {
-        memory.recent.asked = asked_for(now, draft);
+        memory.recent.asked = draft.asked.clone();
     }
     if matches!(draft.action, Action::Replace { .. }) && now.request.is_none() {
         memory.last_replacement = Some(at);

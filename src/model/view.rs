@@ -36,6 +36,8 @@ pub struct PoolView {
     pub guards: Vec<GuardHit>,
     /// The same for each kind of change that a plan can be asked for.
     pub guards_against: BTreeMap<Kind, Vec<GuardHit>>,
+    /// The node that a scale-down would remove now; `None` where none can go.
+    pub victim: Option<NodeId>,
     pub operation: Option<Operation>,
     /// The last operation that ended.
     pub last_operation: Option<Operation>,

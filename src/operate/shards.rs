@@ -1,9 +1,9 @@
 //! Where shards should go: inventory -> moves, and what each change would move. Pure. How it is found is in `placement`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::placement::{self, Layout, Placing, Plan};
-use crate::model::{Drain, Experience, Forecast, Inventory, Move, NodeId, Outlook};
+use crate::model::{Drain, Experience, Forecast, Inventory, Member, Move, NodeId, Outlook};
 
 pub use super::placement::{Fixed, Infeasible};
 
@@ -55,7 +55,7 @@ pub fn outlook(
         Err(why) => Drain { node: node.clone(), forecast: nothing.clone(), impossible: Some(why.to_string()) },
     };
     let mut scale_down = ranked(loads.keys().map(drain).collect(), Some(inventory), loads);
-    for drain in scale_down.iter_mut().take(IN_FULL).filter(|drain| drain.impossible.is_none()) {
+    for drain in scale_down.iter_mut().filter(|drain| drain.impossible.is_none()).take(IN_FULL) {
         if let Ok(plan) = placement::drain(&layout, &drain.node) {
             drain.forecast = told(plan, experience);
         }
@@ -69,13 +69,20 @@ pub fn outlook(
     }
 }
 
-/// Best first: those that can be emptied, fewest bytes to move, followers before the leader, least load.
+/// Best first: those that can be emptied and are neither cordoned nor unhealthy, fewest bytes to move, followers before
+/// the leader, least load.
 fn ranked(mut drains: Vec<Drain>, inventory: Option<&Inventory>, loads: &BTreeMap<NodeId, Option<f64>>) -> Vec<Drain> {
-    let members = inventory.iter().flat_map(|inventory| &inventory.members);
-    let leaders: Vec<&NodeId> = members.filter(|member| member.leader).map(|member| &member.id).collect();
+    let those = |which: fn(&Member) -> bool| -> BTreeSet<&NodeId> {
+        let members = inventory.iter().flat_map(|inventory| &inventory.members);
+        members.filter(|member| which(member)).map(|member| &member.id).collect()
+    };
+    let (leaders, barred) = (those(|member| member.leader), those(|member| member.cordoned || !member.healthy));
     let load = |node: &NodeId| loads.get(node).copied().flatten().unwrap_or(f64::INFINITY);
     drains.sort_by(|a, b| {
-        let rank = |drain: &Drain| (drain.impossible.is_some(), drain.forecast.bytes, leaders.contains(&&drain.node));
+        let rank = |drain: &Drain| {
+            let is = |those: &BTreeSet<&NodeId>| those.contains(&drain.node);
+            (drain.impossible.is_some(), is(&barred), drain.forecast.bytes, is(&leaders))
+        };
         rank(a).cmp(&rank(b)).then_with(|| load(&a.node).total_cmp(&load(&b.node))).then_with(|| a.node.cmp(&b.node))
     });
     drains

@@ -18,6 +18,8 @@ pub enum Fault {
     LoseAnswer,
     /// It happens after so long, nobody knows.
     Late(Duration),
+    /// It happens after so long, and is told then.
+    Slow(Duration),
     /// It happened, is told, and the request arrives once more after so long.
     Double(Duration),
     /// It happened; the answer speaks of another node. A call whose answer names none is refused.
@@ -36,6 +38,7 @@ impl Fault {
             Fault::Lose => "lost requests",
             Fault::LoseAnswer => "lost replies",
             Fault::Late(_) => "late effects",
+            Fault::Slow(_) => "slow calls",
             Fault::Double(_) => "doubled requests",
             Fault::Wrong => "wrong replies",
             Fault::Hang => "hanging calls",

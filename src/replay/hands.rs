@@ -36,6 +36,10 @@ impl World {
                 self.later(call, &deed, after);
                 Effect::Unknown("timed out".into())
             }
+            Some(Fault::Slow(after)) => {
+                tokio::time::sleep(after).await;
+                self.done(&deed)
+            }
             Some(Fault::Double(after)) => {
                 let done = self.done(&deed);
                 self.later(call, &deed, after);

@@ -10,7 +10,7 @@ use super::deeds::Deed;
 use super::world::State;
 use crate::model::{
     HistoryKind, Kind, Machine, Mode, Move, NodeId, Operation, OperationId, OperationState, ShardId, Step, StepAction,
-    StepState, Trigger, UnexplainedKind,
+    StepState, Trigger,
 };
 use crate::operate::drivers::Call;
 use crate::record::Entry;
@@ -38,7 +38,7 @@ pub(super) struct Laws {
     pub lost: BTreeSet<NodeId>,
     /// Whether a journal tells what it has on disk.
     watched: bool,
-    /// Nodes whose left-over cordon is to be lifted, as the audit trail has it.
+    /// Nodes whose left-over cordon is to be lifted or set anew, as the audit trail has it.
     lifting: BTreeSet<String>,
     /// Last durable state of each step, with the fence under which it was written.
     steps: BTreeMap<String, (StepState, u64)>,
@@ -107,8 +107,7 @@ impl Laws {
 
     /// A row of the audit trail.
     pub fn appended(&mut self, entry: &Entry) {
-        let kind = entry.detail["kind"].as_str();
-        if entry.kind == HistoryKind::Step && kind == Some(UnexplainedKind::LeftOverCordon.as_str()) {
+        if entry.kind == HistoryKind::Step && matches!(entry.detail["step"].as_str(), Some("cordon" | "uncordon")) {
             self.lifting.extend(entry.detail["node"].as_str().map(str::to_string));
         }
     }

@@ -41,11 +41,15 @@ fn told(forecast: &Forecast) -> Value {
     plan
 }
 
-/// The first victim of the outlook is the one that would be chosen; of the others only what would move is told.
+/// Of the node that would be chosen, in full where that was planned; of the others only what would move is told.
 fn scale_down(view: &PoolView) -> Value {
     let victims = &view.outlook.scale_down;
-    let chosen = victims.iter().find(|v| v.impossible.is_none());
-    let mut plan = chosen.map_or(json!({"shards": null, "bytes": null, "minutes": null}), |v| told(&v.forecast));
+    let chosen = victims.iter().find(|v| Some(&v.node) == view.victim.as_ref());
+    let mut plan = match chosen.map(|v| &v.forecast) {
+        Some(forecast) if forecast.moves.len() == forecast.shards as usize => told(forecast),
+        Some(forecast) => moved(forecast),
+        None => json!({"shards": null, "bytes": null, "minutes": null}),
+    };
     plan["node"] = json!(chosen.map(|v| &v.node));
     let candidates = victims.iter().map(|v| {
         let mut one = moved(&v.forecast);

@@ -263,3 +263,52 @@ async fn a_drain_is_taken_back_as_soon_as_it_can_be() {
     controller.check(&stage).await;
     assert_eq!((controller.drained().len(), stage.world.cordoned()), (0, 0));
 }
+
+/// Whether a node is in service nobody can see, so its cordon stays for as long as that is not certain.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_drain_is_taken_back_is_put_in_service_before_its_cordon_goes() {
+    use crate::replay::Fault::{Hang, Lose, Refuse};
+    for (fault, says) in [(Refuse, "(in_service: "), (Lose, "(in_service: "), (Hang, "(in_service is not done yet)")] {
+        let mut stage = Stage::with_data(4);
+        stage.world.has_hooks();
+        let mut controller = stage.controller().await;
+        controller.check(&stage).await;
+        drain(&stage, &mut controller, 4).await;
+        assert_eq!((stage.world.served().len(), stage.world.cordoned()), (3, 1), "{fault:?}");
+        let victim = controller.view.load().victim.clone();
+        assert!(victim.as_ref().is_some_and(|victim| *victim != node(4)), "it is out already: {victim:?}");
+
+        stage.world.fault("in_service", &[fault]);
+        let refusal = controller.ask(open_again(4)).await.expect_err("clients are not sent to it");
+        assert_eq!(refusal.kind, RefusalKind::Unavailable, "{refusal:?}");
+        assert!(refusal.detail.contains(says) && refusal.detail.contains("with each check"), "{refusal:?}");
+        assert_eq!((stage.world.served().len(), stage.world.cordoned()), (3, 1), "{fault:?}");
+        // A cordon that is left over at the start is lifted in the same way.
+        let mut controller = if fault == Refuse { stage.restarted().await } else { controller };
+        for _ in 0..6 {
+            controller.check(&stage).await;
+        }
+        let left = (stage.world.served().len(), stage.world.cordoned(), controller.view.load().unexplained.len());
+        assert_eq!(left, (4, 0, 0), "{fault:?}: {:#?}", stage.world.ledger());
+    }
+}
+
+/// The loop waits for a hook for 10 s, and hears the answer later.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_takes_long_is_heard_with_a_later_check_and_not_asked_twice() {
+    let stage = Stage::with_data(4);
+    stage.world.has_hooks();
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    drain(&stage, &mut controller, 4).await;
+    stage.world.fault("in_service", &[crate::replay::Fault::Slow(Duration::from_secs(35))]);
+    let began = Instant::now();
+    controller.ask(open_again(4)).await.expect_err("it takes 35 s");
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    for _ in 0..3 {
+        controller.check(&stage).await;
+    }
+    assert_eq!((stage.world.served().len(), stage.world.cordoned()), (4, 0), "{:#?}", stage.world.ledger());
+    let asked = stage.world.ledger().iter().filter(|line| line.starts_with("in_service n4")).count();
+    assert_eq!(asked, 1, "{:#?}", stage.world.ledger());
+}

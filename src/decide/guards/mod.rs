@@ -12,7 +12,7 @@ use Cell::{Blocks, NotUp, Passes, UpWithReason};
 use Kind::{Adopt, Drain, Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
 pub use evidence::missing;
-pub use pace::{cancellable, cancellable_for};
+pub use pace::{cancellable, cancellable_for, has_just_started};
 
 use super::triggers::{Look, Wish};
 use crate::model::{Guard, GuardHit, Kind, Timestamp};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Case, Held};
 use crate::decide::memory::Spent;
+use crate::decide::triggers::Look;
 use crate::decide::{busy, words};
 use crate::model::{Kind, Operation, OperationState, Step, StepAction, StepState, Timestamp};
 use crate::units;
@@ -66,11 +67,16 @@ fn bytes_to_move(case: &Case) -> u64 {
     }
 }
 
+/// Too few checks have come since the start to build on.
+pub fn has_just_started(look: &Look) -> bool {
+    look.memory.recent.checks <= CHECKS_AFTER_START
+}
+
 /// Own moves, index builds and the first checks after a start: readings are not what they will be.
 pub fn settling(case: &Case) -> Option<Held> {
     let look = case.look;
     let checks = look.memory.recent.checks;
-    if checks <= CHECKS_AFTER_START {
+    if has_just_started(look) {
         return Held::because(format!("check {checks} of the first {CHECKS_AFTER_START} after the start"));
     }
     // What this wish would cancel does not hold it back.

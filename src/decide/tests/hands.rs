@@ -141,16 +141,97 @@ fn nodes_are_asked_for_where_only_the_provider_is_missing() {
         world.can_change = false;
         change(&mut world);
         let decision = world.check();
-        assert_eq!(world.memory.asked(), expected, "{name}: {}", explain(&decision));
+        assert_eq!(world.memory.asked().nodes, expected, "{name}: {}", explain(&decision));
         world.ask(&Request { nodes: 3, ..request(Kind::ScaleUp) });
-        assert_eq!(world.memory.asked(), expected, "{name}: what a person asks for is not what vecscale asks for");
+        assert_eq!(
+            world.memory.asked().nodes,
+            expected,
+            "{name}: what a person asks for is not what vecscale asks for"
+        );
     }
     let mut world = World::shrinking(6);
     world.can_change = false;
     let decision = world.check();
-    assert_eq!((decision.wanted, world.memory.asked()), (Some(Kind::ScaleDown), 0));
+    assert_eq!((decision.wanted, world.memory.asked().nodes), (Some(Kind::ScaleDown), 0));
     assert_eq!(names(&decision.guards), ["no_provider"], "{}", explain(&decision));
     assert!(decision.would_change.contains("vecscale drain NODE"), "{}", decision.would_change);
+}
+
+#[test]
+fn nodes_are_asked_for_whichever_wish_is_told_and_whatever_runs() {
+    let running = |kind| Some(operation(kind, OperationState::Running, Trigger::Manual));
+    let one_is_hot = |mode| {
+        let mut world = World { mode, ..World::hot(0.9) };
+        world.fresh(Signal::Cpu, 0.9);
+        world.check();
+        world
+    };
+    let dead = || {
+        let mut world = World { can_change: false, ..World::with_dead_node(6) };
+        world.fresh(Signal::Cpu, 0.81);
+        world.check();
+        world
+    };
+    let moving = |kind| {
+        let mut world = World { operation: running(kind), ..World::growing(6) };
+        world.transfer("n1", "n2");
+        world
+    };
+    let new = |world: World| {
+        let mut world = World { memory: world.memory.restarted(), ..world };
+        world.check();
+        world
+    };
+    let cases: [(&str, World, Option<Kind>, u32); 9] = [
+        ("a node is dead", dead(), Some(Kind::Replace), 1),
+        ("at the maximum", World { policy: at_most(6), ..dead() }, Some(Kind::Replace), 0),
+        ("a rebalance would do, and nobody makes it", one_is_hot(Mode::Observe), Some(Kind::Rebalance), 1),
+        ("a rebalance does", one_is_hot(Mode::Active), Some(Kind::Rebalance), 0),
+        ("one runs, and it is no help", moving(Kind::Rebalance), Some(Kind::ScaleUp), 1),
+        ("one is being filled", moving(Kind::Adopt), Some(Kind::ScaleUp), 1),
+        ("shards move by other hands", World { operation: None, ..moving(Kind::Adopt) }, Some(Kind::ScaleUp), 0),
+        ("one has come", World { arrivals: vec![id("n6")], ..World::growing(6) }, Some(Kind::Adopt), 1),
+        ("just started", new(moving(Kind::Adopt)), Some(Kind::ScaleUp), 0),
+    ];
+    for (name, mut world, wanted, expected) in cases {
+        world.can_change = false;
+        let decision = world.check();
+        assert_eq!(decision.wanted, wanted, "{name}: {}", explain(&decision));
+        let asked = world.memory.asked();
+        assert_eq!(asked.nodes, expected, "{name}: {}", explain(&decision));
+        let because = asked.because.join("; ");
+        assert_eq!(expected > 0, because.starts_with("cpu_high 0."), "{name}: {because}");
+    }
+}
+
+fn at_most(nodes: u32) -> Policy {
+    let mut policy = Policy::of(Profile::Default);
+    (policy.thresholds.min_nodes, policy.thresholds.max_nodes) = (3, nodes);
+    policy
+}
+
+#[test]
+fn the_next_victim_is_the_one_that_a_scale_down_would_take() {
+    type Case = (&'static str, fn(&mut World), Option<&'static str>);
+    let cases: [Case; 7] = [
+        ("the planner's first", |_| {}, Some("n1")),
+        ("cordoned", |w| w.node("n1").state = NodeState::Draining, Some("n2")),
+        ("ill", |w| w.node("n1").healthy = false, Some("n2")),
+        ("in maintenance", |w| w.node("n1").state = NodeState::Maintenance, Some("n2")),
+        ("unlisted", |w| w.machines.as_mut().expect("a list").retain(|m| m.id != id("n1")), Some("n2")),
+        ("the last", |w| w.only_victim = Some(id("n6")), Some("n6")),
+        ("no plan", |w| w.outlook.scale_down.clear(), None),
+    ];
+    for (name, change, expected) in cases {
+        let mut world = World::nodes(6);
+        change(&mut world);
+        let victim = next_victim(&world.memory, &world.situation(None));
+        assert_eq!(victim, expected.map(id), "{name}");
+        let decision = world.ask(&Request { reason: Some("I know".into()), ..request(Kind::ScaleDown) });
+        if let Action::ScaleDown { node, .. } = &decision.action {
+            assert_eq!(Some(node), victim.as_ref(), "{name}");
+        }
+    }
 }
 
 #[test]

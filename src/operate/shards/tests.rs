@@ -52,3 +52,16 @@ fn each_change_is_told_in_full() {
     assert_eq!((first.node.as_str(), first.forecast.moves.len()), ("n3", 0));
     assert_eq!(seen.scale_down[3].forecast.nodes[0].bytes_after, 0, "all that n1 had has gone");
 }
+
+#[test]
+fn who_cannot_be_chosen_comes_last_and_uses_up_no_plan() {
+    let sizes: Vec<(u64, &[usize])> = vec![(10, &[1]), (20, &[2]), (30, &[3]), (40, &[4]), (50, &[5]), (60, &[6])];
+    let mut inventory = cluster(6, &sizes);
+    (inventory.members[0].cordoned, inventory.members[2].healthy) = (true, false);
+    let loads = (1..=6).map(|n| (node(n), None)).collect();
+    let seen = outlook(Some(&inventory), &loads, &Experience::default(), &Placing::default());
+    assert_eq!(order(&seen)[..4], ["n2", "n4", "n5", "n6"]);
+    assert_eq!(order(&seen)[4..], ["n1", "n3"]);
+    let in_full = seen.scale_down.iter().map(|drain| drain.forecast.moves.len());
+    assert_eq!(in_full.collect::<Vec<_>>()[..4], [1, 1, 1, 1]);
+}

@@ -259,3 +259,28 @@ async fn odd_paths_make_no_series() {
     let page = stage.server.telemetry.render();
     assert!(page.contains(r#"vecscale_http_requests_total{code="404",path="other"} 5102"#), "{page}");
 }
+
+#[tokio::test]
+async fn a_plan_to_shrink_is_that_of_the_node_which_would_be_chosen() {
+    let stage = Stage::one_pool().await;
+    let asked = "GET /autoscaling/plan?kind=scale-down";
+    for (n, node, shards) in [(2, "n2", 2), (1, "n1", 3)] {
+        stage.repaint("default", |view| {
+            let id = view.outlook.scale_down[n - 1].node.clone();
+            view.outlook.scale_down[n - 1].forecast.shards = shards;
+            view.victim = Some(id);
+        });
+        let plan = stage.ask(asked, "").await.json();
+        assert_eq!((&plan["node"], &plan["shards"]), (&node.into(), &shards.into()), "{plan}");
+        assert!(plan.get("moves").is_none(), "it was not planned in full: {plan}");
+        assert_eq!(plan["candidates"].as_array().map(Vec::len), Some(2), "{plan}");
+    }
+    stage.repaint("default", |view| {
+        view.outlook.scale_down[0].forecast.shards = 0;
+    });
+    let plan = stage.ask(asked, "").await.json();
+    assert!(plan["moves"].as_array().is_some_and(Vec::is_empty), "planned, and nothing moves: {plan}");
+    stage.repaint("default", |view| view.victim = None);
+    let plan = stage.ask(asked, "").await.json();
+    assert!(plan["node"].is_null() && plan["shards"].is_null(), "none can go: {plan}");
+}
