@@ -103,7 +103,7 @@ impl Controller {
     }
 
     /// Lifts cordons that operations of ours have left, and sets those anew that a person's drain has left and the store
-    /// has lost; the cordons of others are theirs.
+    /// has lost; the cordons of others are theirs. One that was set and is still not told of is not set again and again.
     async fn set_right(&mut self, now: Timestamp, differences: &[Unexplained]) {
         if (self.stop_file)() {
             return;
@@ -113,10 +113,14 @@ impl Controller {
             let why = format!("operation {operation}, which set it, has ended");
             self.set_cordon(now, &found.node, &operation, false, &why).await;
         }
-        for node in self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default() {
+        let uncordoned = self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default();
+        self.set_anew.retain(|node| uncordoned.contains(node));
+        for node in uncordoned {
             let Some(operation) = self.memory.drained().get(&node).cloned() else { continue };
             let why = format!("operation {operation} drained it, and nobody has taken that back");
-            self.set_cordon(now, &node, &operation, true, &why).await;
+            if !self.set_anew.contains(&node) && self.set_cordon(now, &node, &operation, true, &why).await {
+                self.set_anew.insert(node);
+            }
         }
     }
 

@@ -104,6 +104,7 @@ impl Controller {
             census: None,
             touched: BTreeSet::new(),
             cordoned: BTreeMap::new(),
+            set_anew: BTreeSet::new(),
             reconciled: false,
             ended: 0,
             looking: None,
