@@ -190,6 +190,7 @@ fn drained(mut world: World, names: &[&str]) -> World {
         world.inventory().members.iter_mut().filter(|m| m.id.as_str() == *name).for_each(|m| m.cordoned = true);
     }
     world.memory.ends = Default::default();
+    world.memory.recent.totals.clear(); // its readings are told as if there had always been so many nodes
     world
 }
 
@@ -210,7 +211,6 @@ fn what_a_person_has_drained_bears_nothing_when_one_more_is_to_go() {
         let mut world = drained(World::nodes(6), names_of_drained);
         world.policy.signals = [Signal::Storage].into();
         world.fresh(Signal::Storage, disk);
-        world.memory.recent.totals.clear();
         let decision = world.ask(asked);
         assert_eq!(names(&decision.guards), guards, "{disk} {names_of_drained:?}: {}", explain(&decision));
     }
@@ -241,7 +241,6 @@ fn to_take_a_drained_node_away_makes_the_pool_no_smaller() {
     let asked = |node: &str| Request { node: Some(id(node)), ..request(Kind::ScaleDown) };
     let mut world = drained(World::nodes(4), &["n4"]);
     world.fresh(Signal::Storage, 0.8);
-    world.memory.recent.totals.clear();
     assert_eq!(world.policy.thresholds.min_nodes, 3);
     assert_eq!(world.ask(&asked("n4")).action, down("n4", 3));
     assert_eq!(names(&world.ask(&asked("n3")).guards), ["min_nodes", "projection"]);
