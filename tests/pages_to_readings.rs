@@ -37,6 +37,7 @@ fn observe(checks: &[[Vec<u8>; 2]]) -> Observation {
         address: format!("{id}:80"),
         zone: None,
         state: NodeState::Serving,
+        drained: false,
     });
     let mut window = Window::default();
     let at = |check: usize| Timestamp::from_millis(check as i64 * 30_000);

@@ -170,6 +170,8 @@ struct Controller {
     cordoned: BTreeMap<NodeId, OperationId>,
     /// Hooks that put nodes back in service and have not answered yet, by the key that they were asked with.
     entering: BTreeMap<String, AbortOnDropHandle<Effect<()>>>,
+    /// Drained nodes whose cordon was set anew, and which the store has not called cordoned since: it does not tell.
+    set_anew: BTreeSet<NodeId>,
     /// The first look after the start was held against the journal.
     reconciled: bool,
     /// Operations that ended since the start: what was looked at before the last of these ends shows another pool.
@@ -376,7 +378,8 @@ impl Controller {
         self.window.push(&settings, &roster, look.samples.nodes, store);
         self.window.told(look.at, look.samples.pool);
         let seen = observe::aggregate(&settings, &self.overlay().thresholds, &self.window, &roster, store, look.at);
-        let placing = Arc::new(Placing::of(self.config.placement.clone(), &seen));
+        let closed = self.memory.drained().keys().cloned().collect();
+        let placing = Arc::new(Placing { closed, ..Placing::of(self.config.placement.clone(), &seen) });
         let outlook = match &inventory {
             Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience, &placing),
             Err(_) => Outlook::default(),
@@ -407,6 +410,7 @@ impl Controller {
         roster::Known {
             maintenance: &self.maintenance,
             lost: self.memory.replaced(),
+            drained: self.memory.drained(),
             operation: self.operation.as_ref(),
         }
     }

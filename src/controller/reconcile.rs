@@ -107,7 +107,7 @@ impl Controller {
     }
 
     /// Lifts cordons that operations of ours have left, and sets those anew that a person's drain has left and the store
-    /// has lost; the cordons of others are theirs.
+    /// has lost; the cordons of others are theirs. One that was set and is still not told of is not set again and again.
     async fn set_right(&mut self, now: Timestamp, differences: &[Unexplained]) {
         if (self.stop_file)() {
             return;
@@ -123,11 +123,17 @@ impl Controller {
                 tracing::warn!(pool = %self.pool, %node, why, "a cordon could not be lifted");
             }
         }
-        for node in self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default() {
+        let uncordoned = self.world.as_ref().map(|w| w.uncordoned.clone()).unwrap_or_default();
+        self.set_anew.retain(|node| uncordoned.contains(node));
+        for node in uncordoned {
             let Some(operation) = self.memory.drained().get(&node).cloned() else { continue };
             let why = format!("operation {operation} drained it, and nobody has taken that back");
-            if let Err(why) = self.set_cordon(now, &node, &operation, true, &why).await {
-                tracing::warn!(pool = %self.pool, %node, why, "a cordon could not be set anew");
+            if self.set_anew.contains(&node) {
+                continue;
+            }
+            match self.set_cordon(now, &node, &operation, true, &why).await {
+                Ok(()) => drop(self.set_anew.insert(node)),
+                Err(why) => tracing::warn!(pool = %self.pool, %node, why, "a cordon could not be set anew"),
             }
         }
     }

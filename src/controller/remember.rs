@@ -105,6 +105,7 @@ impl Controller {
             touched: BTreeSet::new(),
             cordoned: BTreeMap::new(),
             entering: BTreeMap::new(),
+            set_anew: BTreeSet::new(),
             reconciled: false,
             ended: 0,
             looking: None,

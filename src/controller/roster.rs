@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Inventory, Machine, Member, NodeId, NodeState, Operation, OperationState, StepAction, StepState, Timestamp,
+    Inventory, Machine, Member, NodeId, NodeState, Operation, OperationId, OperationState, StepAction, StepState,
+    Timestamp,
 };
 use crate::observe::RosterEntry;
 
@@ -14,6 +15,8 @@ pub struct Known<'a> {
     pub maintenance: &'a BTreeMap<NodeId, Timestamp>,
     /// Nodes that were replaced; they count nowhere.
     pub lost: &'a BTreeSet<NodeId>,
+    /// Nodes that a person had emptied, and by which operation.
+    pub drained: &'a BTreeMap<NodeId, OperationId>,
     pub operation: Option<&'a Operation>,
 }
 
@@ -36,6 +39,7 @@ pub fn nodes(machines: &[Machine], inventory: Option<&Inventory>, known: Known<'
                 address: address.cloned().unwrap_or_default(),
                 zone: machine.and_then(|m| m.zone.clone()),
                 state: state(id, member, known),
+                drained: known.drained.contains_key(id),
             }
         })
         .collect()

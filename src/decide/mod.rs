@@ -114,7 +114,7 @@ pub struct Outcome {
 /// written down before anything is done.
 pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
     let mut memory = memory.clone();
-    let roster = Roster::of(now, memory.replaced());
+    let roster = Roster::of(now, &memory);
     memory.pretend(now.mode, now.seen.at);
     memory.forget_answers(now.alerts, now.operation);
     let counts = now.request.is_none() && memory.look(now, &roster);
@@ -139,14 +139,14 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
 
 /// All guards that hold now, whatever is wanted: those that stand against one node more, and against one fewer.
 pub fn guards_now(policy: &Policy, memory: &Memory, now: &Situation) -> Vec<GuardHit> {
-    let roster = Roster::of(now, memory.replaced());
+    let roster = Roster::of(now, memory);
     let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
     guards::holding(&look, &[Kind::ScaleUp, Kind::ScaleDown].map(|kind| supposed(kind, &look)))
 }
 
 /// For each kind of change but a replacement, the guards that hold against it now.
 pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTreeMap<Kind, Vec<GuardHit>> {
-    let roster = Roster::of(now, memory.replaced());
+    let roster = Roster::of(now, memory);
     let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
     let kinds = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
     kinds.into_iter().map(|kind| (kind, guards::against(&Case { look: &look, wish: &supposed(kind, &look) }))).collect()
@@ -270,7 +270,7 @@ fn act(look: &Look, wish: Wish, verdict: Verdict) -> Draft {
     let roster = look.roster;
     let action = match (wish.kind, wish.victim.node.clone(), wish.subject.clone()) {
         (Kind::ScaleUp, ..) => Action::ScaleUp { nodes: wish.nodes, target: roster.placeable + wish.nodes },
-        (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { node, target: roster.placeable.saturating_sub(1) },
+        (Kind::ScaleDown, Some(node), _) => Action::ScaleDown { target: roster.placeable_without(&node), node },
         (Kind::Replace, _, Some(node)) => Action::Replace { node },
         (Kind::Rebalance, ..) => Action::Rebalance {},
         (Kind::Adopt, _, Some(node)) => Action::Adopt { joined: look.now.is_member(&node), node },

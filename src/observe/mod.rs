@@ -61,11 +61,13 @@ pub struct RosterEntry {
     /// Readings are taken over nodes that serve or drain. One that joins, or is in maintenance, is shown but not
     /// read; a lost one is shown and never healthy.
     pub state: NodeState,
+    /// A person had it emptied, and it stays out: it is shown but not read, and may be switched off.
+    pub drained: bool,
 }
 
 impl RosterEntry {
     /// Whether the pool's readings are taken over this node.
     fn is_read(&self) -> bool {
-        matches!(self.state, NodeState::Serving | NodeState::Draining)
+        matches!(self.state, NodeState::Serving | NodeState::Draining) && !self.drained
     }
 }

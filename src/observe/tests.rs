@@ -23,7 +23,13 @@ fn at(check: usize) -> Timestamp {
 
 fn serving(nodes: usize) -> Vec<RosterEntry> {
     (0..nodes)
-        .map(|i| RosterEntry { id: id(i), address: format!("10.0.0.{i}:80"), zone: None, state: NodeState::Serving })
+        .map(|i| RosterEntry {
+            id: id(i),
+            address: format!("10.0.0.{i}:80"),
+            zone: None,
+            state: NodeState::Serving,
+            drained: false,
+        })
         .collect()
 }
 
@@ -372,6 +378,26 @@ fn who_counts() {
         window.push(&settings, &roster, vec![sample(3, check, quiet())], None);
     }
     assert_eq!(window.track(&id(3)).unwrap().health.unhealthy_since, Some(at(7)));
+}
+
+#[test]
+fn one_that_a_person_had_emptied_is_in_no_reading_and_not_missed_when_it_is_switched_off() {
+    let settings = settings(&[Signal::Cpu, Signal::Vectors]);
+    let node = |cpu: f64, vectors: f64| vec![(Signal::Cpu, gauge(cpu)), (Signal::Vectors, gauge(vectors))];
+    let off = || vec![(Signal::Cpu, silent()), (Signal::Vectors, silent())];
+    for (what, third) in [("idle", node(0.0, 0.0)), ("switched off", off())] {
+        let mut roster = serving(3);
+        roster[2].state = NodeState::Draining;
+        let look = |roster: &[RosterEntry]| {
+            observe(&settings, roster, vec![vec![node(0.6, 20.0), node(0.6, 10.0), third.clone()]; 4])
+        };
+        assert_ne!(look(&roster).readings[&Signal::Cpu], fresh(0.6), "{what}, while an operation drains it");
+        roster[2].drained = true;
+        let seen = look(&roster);
+        assert_eq!(seen.readings[&Signal::Cpu], fresh(0.6), "{what}");
+        assert_eq!((seen.total_vectors, seen.avg_vectors_per_node), (Some(30), Some(15.0)), "{what}");
+        assert_eq!((seen.nodes.len(), seen.nodes[2].up), (3, what == "idle"), "it is shown all the same");
+    }
 }
 
 #[test]

@@ -321,10 +321,11 @@ impl State {
                 let named = last.join(", ");
                 self.laws.breach(|| format!("{told} while signals of {named} were missing"));
             }
-            let placeable = self.members.values().filter(|cordoned| !**cordoned).count();
-            if placeable <= self.scale.min_nodes as usize {
+            let stays = |(id, cordoned): &(&NodeId, &bool)| !**cordoned && !operation.nodes.contains(id);
+            let staying = self.members.iter().filter(stays).count();
+            if staying < self.scale.min_nodes as usize {
                 let least = self.scale.min_nodes;
-                self.laws.breach(|| format!("{told} with {placeable} nodes, min_nodes is {least}"));
+                self.laws.breach(|| format!("{told} and leaves {staying} nodes, min_nodes is {least}"));
             }
         }
         for step in &operation.steps {

@@ -238,6 +238,60 @@ async fn a_cordon_that_the_store_has_lost_is_set_anew_and_nothing_is_moved_there
     assert_eq!(sets, 2, "{:#?}", stage.world.ledger());
 }
 
+/// How often it was written down that the cordon of a node was set anew.
+async fn set_anew(stage: &Stage) -> usize {
+    let query = HistoryQuery { kind: Some(HistoryKind::Step), limit: 1000, ..HistoryQuery::default() };
+    let rows = stage.journal.history(&query).await.expect("a history");
+    rows.iter().filter(|row| row.summary.starts_with("cordon of n4 set anew")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cordon_of_a_store_that_never_tells_is_set_anew_once() {
+    let stage = Stage::with_data(4);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    drain(&stage, &mut controller, 4).await;
+    for _ in 0..10 {
+        let mut look = stage.look().await;
+        let members = look.inventory.iter_mut().flatten().flat_map(|inventory| &mut inventory.members);
+        members.for_each(|member| member.cordoned = false);
+        controller.looking = Some(controller.ended);
+        assert!(controller.looked(look).await);
+        tokio::time::sleep(controller.interval()).await;
+    }
+    assert_eq!((set_anew(&stage).await, controller.drained()), (1, vec!["n4".to_string()]));
+
+    controller.check(&stage).await;
+    stage.world.put_member(4); // lost once more, after it was told
+    stage.world.fault("cordon", &[crate::replay::Fault::Refuse]);
+    for _ in 0..5 {
+        controller.check(&stage).await;
+    }
+    assert_eq!((set_anew(&stage).await, stage.world.cordoned()), (3, 1), "tried until it has come about");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_is_read_no_more_and_nothing_is_placed_on_it() {
+    let stage = Stage::with_data(4);
+    let mut controller = without_provider(&stage).await;
+    controller.checks(&stage, 1).await;
+    drain(&stage, &mut controller, 3).await;
+    let mut look = stage.look().await;
+    for sample in &mut look.samples.nodes {
+        let cpu = if sample.node == node(3) { 0.0 } else { 0.6 };
+        sample.signals.insert(Signal::Cpu, Ok(Raw::Gauge(cpu)));
+    }
+    controller.looking = Some(controller.ended);
+    assert!(controller.looked(look).await);
+    let seen = controller.view.load().seen.clone().expect("it was looked at");
+    assert_eq!(seen.value(&Signal::Cpu), Some(0.6));
+    assert_eq!(controller.placing.load().closed, [node(3)].into());
+
+    controller.ask(open_again(3)).await.expect("it was drained");
+    controller.checks(&stage, 1).await;
+    assert!(controller.placing.load().closed.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_is_taken_back_as_soon_as_it_can_be() {
     let stage = Stage::with_data(4);

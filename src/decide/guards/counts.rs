@@ -7,8 +7,15 @@ use crate::units;
 
 /// It holds nothing, or is on its way there: one fewer is what there is already.
 fn is_out_already(case: &Case) -> bool {
-    let node = case.wish.subject.as_ref().and_then(|id| case.look.roster.nodes.get(id));
-    case.wish.kind == Kind::Drain && node.is_some_and(|node| node.state == NodeState::Draining)
+    let (roster, wish) = (case.look.roster, case.wish);
+    match wish.kind {
+        Kind::Drain => {
+            let node = wish.subject.as_ref().and_then(|id| roster.nodes.get(id));
+            node.is_some_and(|node| node.state == NodeState::Draining)
+        }
+        Kind::ScaleDown => wish.victim.node.as_ref().is_some_and(|victim| roster.is_emptied(victim)),
+        _ => false,
+    }
 }
 
 pub fn min_nodes(case: &Case) -> Option<Held> {

@@ -53,7 +53,7 @@ fn gap(signal: &Signal, reading: &Reading) -> Option<String> {
 }
 
 /// A node that did not answer this very check is not known to be healthy. One in maintenance may be silent without
-/// harm, but the pool is short of it, and this is no time to shrink.
+/// harm, but the pool is short of it, and this is no time to shrink. One that a person had emptied is not missed.
 pub fn unhealthy_nodes(case: &Case) -> Option<Held> {
     let ill = |n: &NodeSeen| match (n.healthy, n.unhealthy_since) {
         (true, _) if n.up => None,
@@ -61,7 +61,9 @@ pub fn unhealthy_nodes(case: &Case) -> Option<Held> {
         (false, Some(since)) => Some(format!("{} is unhealthy since {since}", n.id)),
         (false, None) => Some(format!("{} is not healthy yet", n.id)),
     };
-    let all: Vec<String> = case.look.roster.nodes.values().filter_map(|n| ill(n)).collect();
+    let roster = case.look.roster;
+    let missed = roster.nodes.values().filter(|n| !roster.is_emptied(&n.id));
+    let all: Vec<String> = missed.filter_map(|n| ill(n)).collect();
     if all.is_empty() { None } else { Held::because(words::some_of(&all, 5)) }
 }
 

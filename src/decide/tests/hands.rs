@@ -262,22 +262,83 @@ fn only_a_well_node_of_the_pool_whose_shards_have_a_place_is_drained() {
     assert!(unnamed.guards[0].detail.contains("was not said"), "{}", explain(&unnamed));
 }
 
+/// A person has had these emptied, and they stay where they are.
+fn drained(mut world: World, names: &[&str]) -> World {
+    for name in names {
+        let done = operation(Kind::Drain, OperationState::Succeeded, Trigger::Manual);
+        world.memory.operation_ended(&Operation { nodes: vec![id(name)], ..done }, world.seen.at);
+        world.node(name).state = NodeState::Draining;
+        world.inventory().members.iter_mut().filter(|m| m.id.as_str() == *name).for_each(|m| m.cordoned = true);
+    }
+    world.memory.ends = Default::default();
+    world.memory.recent.totals.clear(); // its readings are told as if there had always been so many nodes
+    world
+}
+
+#[test]
+fn what_a_person_has_drained_bears_nothing_when_one_more_is_to_go() {
+    // Disk of each node that is in the mean, those drained before, what is asked for, and the guards: with n nodes in
+    // service and one fewer, n / (n - 1) of the disk has to stay below 9/10 of 0.85.
+    let (drain, down) = (drain_of("n3"), Request { node: Some(id("n3")), ..request(Kind::ScaleDown) });
+    let cases: [(f64, &[&str], &Request, &[&str]); 6] = [
+        (0.60, &[], &drain, &[]),
+        (0.60, &["n1", "n2"], &drain, &["projection"]),
+        (0.60, &["n1", "n2"], &down, &["projection"]),
+        (0.57, &["n1", "n2"], &drain, &[]),
+        (0.57, &["n1", "n2"], &down, &[]),
+        (0.57, &["n1", "n2", "n4"], &drain, &["min_nodes", "projection"]),
+    ];
+    for (disk, names_of_drained, asked, guards) in cases {
+        let mut world = drained(World::nodes(6), names_of_drained);
+        world.policy.signals = [Signal::Storage].into();
+        world.fresh(Signal::Storage, disk);
+        let decision = world.ask(asked);
+        assert_eq!(names(&decision.guards), guards, "{disk} {names_of_drained:?}: {}", explain(&decision));
+    }
+}
+
+#[test]
+fn what_a_person_has_drained_may_be_switched_off_and_is_reaped() {
+    let mut world = drained(World::nodes(6), &["n1", "n2"]);
+    for name in ["n1", "n2"] {
+        world.kill(name);
+        world.inventory().members.iter_mut().filter(|m| m.id.as_str() == name).for_each(|m| m.healthy = false);
+    }
+    world.machines.as_mut().expect("a list").retain(|machine| !["n1", "n2"].contains(&machine.id.as_str()));
+    let reap = Request { node: Some(id("n1")), ..request(Kind::Reap) };
+    assert_eq!(world.ask(&reap).action, Action::Reap { node: id("n1") });
+    assert_eq!(world.ask(&drain_of("n3")).action, Action::Drain { node: id("n3") }, "nor is it an ill pool");
+    let guards = names(&guards_now(&world.policy, &world.memory, &world.situation(None)));
+    let ours = ["partition_suspected", "unhealthy_nodes"];
+    assert!(guards.iter().all(|guard| !ours.contains(guard)), "{guards:?}");
+
+    assert!(world.memory.opened(&id("n1")).is_some() && world.memory.opened(&id("n2")).is_some());
+    let guards = names(&guards_now(&world.policy, &world.memory, &world.situation(None)));
+    assert!(ours.iter().all(|guard| guards.contains(guard)), "they are missed once they are to be back: {guards:?}");
+}
+
+#[test]
+fn to_take_a_drained_node_away_makes_the_pool_no_smaller() {
+    let asked = |node: &str| Request { node: Some(id(node)), ..request(Kind::ScaleDown) };
+    let mut world = drained(World::nodes(4), &["n4"]);
+    world.fresh(Signal::Storage, 0.8);
+    assert_eq!(world.policy.thresholds.min_nodes, 3);
+    assert_eq!(world.ask(&asked("n4")).action, down("n4", 3));
+    assert_eq!(names(&world.ask(&asked("n3")).guards), ["min_nodes", "projection"]);
+    // Cordoned by somebody else, it may still hold and serve: it is on no drain's word that it can go.
+    assert!(world.memory.opened(&id("n4")).is_some());
+    assert_eq!(names(&world.ask(&asked("n4")).guards), ["min_nodes", "projection"]);
+}
+
 #[test]
 fn what_a_person_has_drained_is_neither_chosen_nor_replaced_and_may_be_drained_again() {
-    let drained = |mut world: World| {
-        let done = operation(Kind::Drain, OperationState::Succeeded, Trigger::Manual);
-        world.memory.operation_ended(&Operation { nodes: vec![id("n1")], ..done }, world.seen.at);
-        world.memory.ends = Default::default();
-        world.node("n1").state = NodeState::Draining;
-        world.inventory().members[0].cordoned = true;
-        world
-    };
+    let drained = |world| drained(world, &["n1"]);
     let mut world = drained(World::nodes(6));
     world.low();
     assert_eq!(world.checks(5).action, down("n2", 4), "the next in the planner's order");
     let mut world = drained(World::nodes(6));
     let named = Request { node: Some(id("n1")), ..request(Kind::ScaleDown) };
-    assert_eq!(world.ask(&named).action, down("n1", 4), "a person may name it");
+    assert_eq!(world.ask(&named).action, down("n1", 5), "a person may name it, and it counts no more");
     world.policy.thresholds.min_nodes = 5;
     assert_eq!(world.ask(&drain_of("n1")).action, Action::Drain { node: id("n1") }, "it counts no more");
     assert_eq!(names(&world.ask(&drain_of("n2")).guards), ["min_nodes"]);

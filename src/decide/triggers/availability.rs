@@ -51,8 +51,7 @@ fn longest_unhealthy<'a>(look: &Look<'a>) -> Option<(Timestamp, &'a NodeSeen)> {
 /// A node in maintenance is expected to be silent, one that joins is its operation's business, one that a person had
 /// emptied is that person's to take away, a lost one is not in the roster.
 fn ill<'a>(look: &Look<'a>) -> impl Iterator<Item = &'a NodeSeen> {
-    let drained = look.memory.drained();
-    look.roster.expected().filter(|n| !n.healthy && n.unhealthy_since.is_some() && !drained.contains_key(&n.id))
+    look.roster.expected().filter(|n| !n.healthy && n.unhealthy_since.is_some())
 }
 
 /// How long a node may be unhealthy: less once too few others are well.

@@ -150,7 +150,7 @@ fn nodes<'a>(inventory: &'a Inventory, placing: &'a Placing) -> Vec<Node<'a>> {
         let zone = facts.and_then(|f| f.zone.as_ref()).and_then(|zone| names.binary_search(&zone).ok());
         Node {
             id: &member.id,
-            open: member.healthy && !member.cordoned,
+            open: member.healthy && !member.cordoned && !placing.closed.contains(&member.id),
             healthy: member.healthy,
             zone,
             room: facts.and_then(|f| f.capacity),

@@ -2,7 +2,7 @@
 //!
 //! Hard rules, in this order: the copies of a shard on distinct nodes, partial ones and transfers in flight counted; at
 //! most `ceil(copies / zones)` of a shard in one zone (where that cannot be had, no worse than before); nothing onto a
-//! node that is cordoned, unhealthy or without room for the copy beside all else that comes; pinned copies stay. Then
+//! node that is cordoned, closed, unhealthy or without room for the copy beside all else that comes; pinned copies stay. Then
 //! balance within a band, then fewest bytes and moves.
 //!
 //! Each prefix of a plan obeys the rules, and no node ever gets heavier than the heaviest was, or than the band allows.
@@ -98,6 +98,8 @@ pub struct Facts {
 pub struct Placing {
     pub rules: Rules,
     pub nodes: BTreeMap<NodeId, Facts>,
+    /// Nodes that stay as empty as they are, whether or not the datastore calls them cordoned.
+    pub closed: BTreeSet<NodeId>,
 }
 
 impl Placing {
@@ -113,7 +115,7 @@ impl Placing {
         };
         let facts = |node: &NodeSeen| Facts { zone: node.zone.clone(), capacity: capacity(node), load: node.load };
         let nodes = seen.nodes.iter().map(|node| (node.id.clone(), facts(node))).collect();
-        Placing { rules, nodes }
+        Placing { rules, nodes, closed: BTreeSet::new() }
     }
 
     /// Adds a node that was just made, and may not have been looked at yet.

@@ -14,6 +14,7 @@ use super::ledger::operation_entry;
 use super::{Hands, NotTaken, Operator, Pace, Report, Service, Standing};
 use crate::clock::TokioClock;
 use crate::model::*;
+use crate::operate::placement::Placing;
 use crate::operate::plan::{self, Planning, plan};
 use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
 use crate::replay::{Fault, Mortal, World, node};
@@ -28,9 +29,9 @@ mod replacing;
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-/// Says yes until told otherwise, and how searching is if it knows.
+/// Says yes until told otherwise, how searching is if it knows, and what shards are placed by.
 #[derive(Default)]
-struct Stands(Mutex<Option<String>>, AtomicBool, Mutex<Checks>);
+struct Stands(Mutex<Option<String>>, AtomicBool, Mutex<Checks>, Mutex<Arc<Placing>>);
 
 /// How many checks there were, and the search latency at each from now on, in milliseconds.
 #[derive(Default)]
@@ -61,6 +62,10 @@ impl Standing for Stands {
 
     fn has_listed(&self) -> bool {
         true
+    }
+
+    async fn placing(&self) -> Arc<Placing> {
+        self.3.lock().unwrap().clone()
     }
 }
 

@@ -66,6 +66,11 @@ fn what_may_not_move_stays() {
     {
         assert!(filled(&inventory, &[3], &Placing::default()).is_empty(), "{what}");
     }
+    let closed = Placing { closed: [node(3)].into(), ..Placing::default() };
+    assert!(filled(&base, &[3], &closed).is_empty() && filled(&base, &[], &closed).is_empty(), "closed");
+    assert_eq!(drained(&base, 1, &closed).map(|moves| moves.len()).unwrap_or(0), 0, "nor is it emptied onto");
+    let holding = cluster(3, &[(100, &[3])]);
+    assert_eq!(drained(&holding, 3, &closed).map(|moves| moves.len()), Ok(1), "but it may be emptied itself");
     let pins = |pins: &[&str]| {
         let pins = pins.iter().map(|pin| pin.to_string()).collect();
         Placing { rules: Rules { pins, ..Rules::default() }, ..Placing::default() }

@@ -36,7 +36,7 @@ prop_compose! {
         };
         let nodes = rooms.into_iter().enumerate().map(facts).collect();
         let pins = pinned.iter().map(|n| shard(*n).to_string()).collect();
-        Placing { rules: Rules { strategy, pins, ..Rules::default() }, nodes }
+        Placing { rules: Rules { strategy, pins, ..Rules::default() }, nodes, ..Placing::default() }
     }
 }
 

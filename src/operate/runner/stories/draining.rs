@@ -113,6 +113,31 @@ async fn a_drain_without_proof_never_counts_as_done() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_stays_empty_though_the_store_does_not_call_it_cordoned() {
+    for (what, is_closed) in [("taken back", false), ("drained", true)] {
+        let mut story = Story::new();
+        story.world.put_machine(4);
+        story.world.put_member(4);
+        if is_closed {
+            *story.standing.3.lock().unwrap() = Arc::new(Placing { closed: [node(4)].into(), ..Placing::default() });
+        }
+        story.begin(Action::Rebalance {}).await;
+        let ended = story.end().await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{what}: {}", ended.detail);
+        let to_it = plan::moved(&ended).filter(|copy| copy.to == node(4)).count();
+        assert_eq!(to_it == 0, is_closed, "{what}: {:#?}", story.world.ledger());
+        story.world.check().expect("all shards live");
+    }
+
+    // It is emptied again all the same, of what others have put there meanwhile.
+    let mut story = four();
+    *story.standing.3.lock().unwrap() = Arc::new(Placing { closed: [node(3)].into(), ..Placing::default() });
+    story.begin(drain()).await;
+    let ended = story.end().await;
+    assert_eq!((ended.state, plan::moved(&ended).count()), (OperationState::Succeeded, 3), "{}", ended.detail);
+}
+
 /// n5 is a member that others made; it holds nothing.
 fn newcomer() -> Story {
     let story = Story::new();
