@@ -138,7 +138,7 @@ impl Qdrant {
         }
     }
 
-    /// Strikes a dead member off. What it was listed for must have an active copy on a member that answers, on the word
+    /// Strikes a member off that is dead on the others' word too, where they can be asked. What it was listed for must have an active copy on a member that answers, on the word
     /// of every such member: Qdrant itself would give up the last one without asking.
     pub(super) async fn strike_off(&self, node: &NodeId) -> Effect<()> {
         let survey = match self.survey().await {
@@ -146,13 +146,14 @@ impl Qdrant {
             Err(why) => return Effect::NoEffect(why.0),
         };
         let Some(id) = survey.peer_of(node) else { return gone(&survey, node) };
-        if survey.peers[&id].own.is_some() {
-            return Effect::NoEffect(format!("{node} answers again"));
-        }
         let Some((_, address)) = agreeing(&survey, Some(id)) else {
             return Effect::NoEffect(disagreement(&survey));
         };
-        let held = match self.left_without(&survey, id).await {
+        let (unreached, held) = tokio::join!(self.unreached(&survey), self.left_without(&survey, id));
+        if let Some(why) = survey.sign_of_life(id, unreached.as_ref()) {
+            return Effect::NoEffect(format!("{node}: {why}"));
+        }
+        let held = match held {
             Ok(held) => held,
             Err(why) => return Effect::NoEffect(why.0),
         };

@@ -41,7 +41,7 @@ impl Placed {
         of_shard.filter(|(_, copy)| copy.state == ReplicaState::Active).map(|((_, peer), _)| *peer)
     }
 
-    fn shards(&self) -> BTreeSet<u32> {
+    pub fn shards(&self) -> BTreeSet<u32> {
         self.copies.keys().map(|(shard, _)| *shard).collect()
     }
 

@@ -19,6 +19,8 @@ use crate::operate::drivers::Unanswered;
 /// Qdrant never ends a transfer whose source is dead. So long a source must be silent, before its transfers are no
 /// longer told of and may be aborted: a restart takes seconds.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// So long changes must wait, and nothing be agreed on, before the members are said not to agree: a busy moment is less.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// What is remembered between looks, for as long as the driver lives.
 #[derive(Default)]
@@ -29,14 +31,15 @@ pub struct Memory {
     pub stored: Option<BTreeMap<PeerId, NodeId>>,
     /// The last size told of each copy, for when its node is silent.
     sizes: BTreeMap<(ShardId, PeerId), Size>,
-    /// Changes that waited to be agreed on at the last look, with the place in the log.
-    pending: BTreeMap<PeerId, u64>,
+    /// Members with changes that wait to be agreed on: the place in the log, and since when it is that.
+    pending: BTreeMap<PeerId, (u64, Instant)>,
     /// The most copies that each shard of a keyed collection was seen with at rest.
     pub copies: BTreeMap<ShardId, u32>,
     /// Since when each member has said nothing.
     silent_since: BTreeMap<PeerId, Instant>,
-    /// Copies that this driver started where there was none, and whose source is still there.
-    pub started: BTreeSet<(ShardId, PeerId, PeerId)>,
+    /// Copies that this driver started where there was none, and whose source is still there: how many active copies
+    /// lay on living members before.
+    pub started: BTreeMap<(ShardId, PeerId, PeerId), usize>,
 }
 
 /// The shards, before names are put to them.
@@ -95,13 +98,10 @@ impl Qdrant {
         }
         let mut memory = self.memory();
         learn(&mut memory.names, survey.names());
-        survey.long_silent = memory.long_silent(&survey, Instant::now());
-        if survey.no_quorum.is_none() {
-            survey.no_quorum = stuck(&survey, &memory.pending);
-        }
-        let raft = survey.living().filter_map(|(id, peer)| Some((id, &peer.own.as_ref()?.raft_info)));
-        memory.pending =
-            raft.filter(|(_, raft)| raft.pending_operations > 0).map(|(id, raft)| (id, raft.commit)).collect();
+        let now = Instant::now();
+        survey.long_silent = memory.long_silent(&survey, now);
+        let stuck = memory.stuck(&survey, now);
+        survey.no_quorum = survey.no_quorum.or(stuck);
         Ok(survey)
     }
 
@@ -126,9 +126,7 @@ impl Qdrant {
         let (id, address) = survey.spokesman(None).ok_or_else(|| Unanswered("no member answers".into()))?;
         let node = &survey.peers[&id].node;
         let of = |error: NotTold| Unanswered(format!("{node}: {error}"));
-        let can_gather = |version: &Option<String>| version.as_deref().and_then(minor) >= Some((1, 17));
-        let gathers = survey.living().all(|(_, peer)| can_gather(&peer.version));
-        if gathers && !survey.may_hang {
+        if gathers(survey) && !survey.may_hang {
             let (told, own) = tokio::join!(self.ask.cluster_telemetry(address), self.ask.telemetry(address, 2));
             let (placed, unreached) = gathered(told.map_err(of)?);
             return Shards::whole(placed, wanted(&own.map_err(of)?), unreached);
@@ -141,6 +139,13 @@ impl Qdrant {
             add_sizes(&mut shards.placed, id, &told);
         }
         Ok(shards)
+    }
+
+    /// Members that the spokesman cannot reach; `None` when it cannot tell.
+    pub(super) async fn unreached(&self, survey: &Survey) -> Option<BTreeSet<PeerId>> {
+        let (_, address) = survey.spokesman(None).filter(|_| gathers(survey))?;
+        let told = self.ask.cluster_telemetry(address).await.ok()?;
+        Some(gathered(told).1)
     }
 
     /// All shards as one node sees them, asked of no one else.
@@ -186,6 +191,7 @@ impl Qdrant {
     /// Puts survey, shards and cordons together.
     pub(super) fn inventory_of(&self, survey: &Survey, shards: Shards, cordoned: &BTreeSet<PeerId>) -> Inventory {
         let mut memory = self.memory();
+        memory.forget_ended(&shards.placed);
         let node = |peer: PeerId| survey.peers.get(&peer).map_or_else(|| nameless(peer), |peer| peer.node.clone());
         let mut seen = Inventory { no_quorum: survey.no_quorum.clone(), ..Inventory::default() };
         let mut indexing = BTreeSet::new();
@@ -233,7 +239,38 @@ pub fn wanted_of(collection: &str, configured: &BTreeMap<String, u32>, seen: Opt
     configured.get(collection).copied().unwrap_or(1).max(seen.unwrap_or(1))
 }
 
+/// Whether one of them can be asked for what all say.
+fn gathers(survey: &Survey) -> bool {
+    survey.living().all(|(_, peer)| peer.version.as_deref().and_then(minor) >= Some((1, 17)))
+}
+
 impl Memory {
+    /// Drops what was started and has ended: the source has no copy any more.
+    fn forget_ended(&mut self, placed: &BTreeMap<String, Placed>) {
+        self.started.retain(|(shard, from, _), _| {
+            placed.get(&*shard.collection).is_none_or(|placed| placed.state(shard.shard, *from).is_some())
+        });
+    }
+
+    /// Changes that wait to be agreed on, and have waited for some time without anything being agreed on.
+    fn stuck(&mut self, survey: &Survey, now: Instant) -> Option<String> {
+        let before = std::mem::take(&mut self.pending);
+        let mut stuck = None;
+        for (id, peer) in survey.living() {
+            let Some(raft) = peer.own.as_ref().map(|own| &own.raft_info) else { continue };
+            if raft.pending_operations == 0 {
+                continue;
+            }
+            let since = before.get(&id).filter(|(commit, _)| *commit == raft.commit).map_or(now, |(_, since)| *since);
+            self.pending.insert(id, (raft.commit, since));
+            if now - since >= STUCK_AFTER {
+                let count = raft.pending_operations;
+                stuck.get_or_insert_with(|| format!("{} has {count} changes that are not agreed on yet", peer.node));
+            }
+        }
+        stuck
+    }
+
     fn long_silent(&mut self, survey: &Survey, now: Instant) -> BTreeSet<PeerId> {
         let silent: BTreeSet<PeerId> =
             survey.peers.iter().filter(|(_, peer)| peer.own.is_none()).map(|(id, _)| *id).collect();
@@ -270,27 +307,22 @@ impl Memory {
         if !placed.is_keyed {
             return None;
         }
-        let shards: BTreeSet<u32> = placed.copies.keys().map(|(shard, _)| *shard).collect();
-        let most = shards.into_iter().map(|shard| {
+        for shard in placed.shards() {
             let id = ShardId { collection: collection.clone(), shard };
-            let at_rest = !self.started.iter().any(|(started, ..)| *started == id)
+            let at_rest = !self.started.keys().any(|(started, ..)| *started == id)
                 && !placed.transfers.iter().any(|transfer| transfer.shard_id == shard);
             let most = self.copies.entry(id).or_default();
             if at_rest {
                 *most = (*most).max(placed.active(shard).count() as u32);
             }
-            *most
-        });
-        most.min()
+        }
+        self.least_copies(collection, placed)
     }
-}
 
-/// Changes that wait to be agreed on, and have waited since the last look without anything being agreed on.
-fn stuck(survey: &Survey, before: &BTreeMap<PeerId, u64>) -> Option<String> {
-    let still = survey.living().find_map(|(id, peer)| {
-        let raft = &peer.own.as_ref()?.raft_info;
-        (raft.pending_operations > 0 && before.get(&id) == Some(&raft.commit)).then_some((peer, raft))
-    });
-    still
-        .map(|(peer, raft)| format!("{} has {} changes that are not agreed on yet", peer.node, raft.pending_operations))
+    /// The same, as it is remembered.
+    pub fn least_copies(&self, collection: &Arc<str>, placed: &Placed) -> Option<u32> {
+        let id = |shard: u32| ShardId { collection: collection.clone(), shard };
+        let most = placed.shards().into_iter().map(|shard| self.copies.get(&id(shard)).copied().unwrap_or(0));
+        most.min().filter(|_| placed.is_keyed)
+    }
 }

@@ -8,7 +8,7 @@ use super::placement::{Placed, seen_by_one, wanted};
 use super::read::wanted_of;
 use super::survey::{Survey, nameless};
 use super::told::{PeerId, TransferTold, minor};
-use super::words::Changed;
+use super::words::{Changed, NotTold};
 use crate::model::{Move, NodeId, ReplicaState, ShardId};
 use crate::operate::drivers::{Effect, Unanswered};
 
@@ -53,10 +53,8 @@ pub enum End {
     Done,
     /// The target's copy goes, and with it the transfer.
     DropTarget,
-    /// The transfer goes, and Qdrant clears away what it was to be.
+    /// The transfer goes. What Qdrant leaves behind of it is looked at anew.
     Abort,
-    /// Both: of a replication whose source is dead the target stays behind.
-    AbortAndDrop,
     Refuse(String),
 }
 
@@ -89,6 +87,12 @@ impl Sight {
     fn active(&self, shard: u32) -> Vec<PeerId> {
         let active = |peer: &PeerId| self.is(shard, *peer, Some(ReplicaState::Active));
         self.survey.living().map(|(id, _)| id).filter(active).collect()
+    }
+
+    /// How many copies besides this one are listed, whatever their state.
+    fn listed_besides(&self, shard: u32, peer: PeerId) -> usize {
+        let copies = self.views.values().flat_map(|view| view.copies.keys());
+        copies.filter(|(of, on)| *of == shard && *on != peer).map(|(_, on)| on).collect::<BTreeSet<_>>().len()
     }
 
     /// What is wrong with the words for a person.
@@ -134,8 +138,9 @@ pub fn may_copy(sight: &Sight, way: Way, is_move: bool, ours: bool) -> Next {
     if sight.cordoned.contains(&to) { Next::Refuse(format!("{} is cordoned", sight.name(to))) } else { Next::Go }
 }
 
-/// Whether the source's copy may go: the other is whole on every member's word, and enough are left.
-pub fn may_drop(sight: &Sight, way: Way, ours: bool) -> Next {
+/// Whether the source's copy may go: the other is whole on every member's word, and enough are left. `before`: how many
+/// active copies lay on living members when this driver started the copy, if it remembers; no fewer may be left.
+pub fn may_drop(sight: &Sight, way: Way, before: Option<usize>) -> Next {
     let Way { shard, from, to } = way;
     if sight.transfers(shard).next().is_some() {
         return Next::Wait;
@@ -158,11 +163,20 @@ pub fn may_drop(sight: &Sight, way: Way, ours: bool) -> Next {
         return Next::Refuse(format!("the new copy has {has} points, the old one {should}"));
     }
     let left = sight.active(shard).into_iter().filter(|peer| *peer != from).count();
-    let needed = if ours { 1 } else { sight.wanted as usize };
-    if left < needed {
-        return Next::Refuse(format!("{left} of {needed} active copies would be left"));
+    let is_keyed = sight.views.values().any(|view| view.is_keyed);
+    let needed = before.unwrap_or_else(|| match sight.wanted as usize {
+        // What is wanted of one key is told nowhere, and may be more than of another: each that is listed.
+        wanted if is_keyed => wanted.max(sight.listed_besides(shard, from)),
+        wanted => wanted,
+    });
+    match before {
+        _ if left >= needed => Next::Go,
+        Some(_) => Next::Refuse(format!("{left} active copies would be left, and there were {needed} before the move")),
+        None => Next::Refuse(format!(
+            "{left} of {needed} active copies would be left; whether there were fewer before is not known any more, so \
+             both stay"
+        )),
     }
-    Next::Go
 }
 
 /// How a copy under way is ended so that the source keeps its own. `ours`: a relocation that this driver started.
@@ -172,8 +186,8 @@ pub fn how_to_cancel(sight: &Sight, way: Way, ours: bool) -> End {
     if let Some(transfer) = sight.transfers(shard).find(|transfer| (transfer.from, transfer.to) == (from, to)) {
         return match (transfer.sync, source_lives) {
             (true, true) => End::DropTarget,
-            (true, false) => End::AbortAndDrop,
-            (false, _) => End::Abort,
+            // A source that is silent to us may end the transfer all the same: nothing is dropped yet.
+            _ => End::Abort,
         };
     }
     let there = sight.states(shard, to);
@@ -184,11 +198,13 @@ pub fn how_to_cancel(sight: &Sight, way: Way, ours: bool) -> End {
         return End::Refuse(format!("the move has ended: {} no longer holds it", sight.name(from)));
     }
     let whole = there == [Some(ReplicaState::Active)];
-    match (whole, ours, source_lives) {
-        (true, false, _) => End::Done,
+    let may_be_whole = there.contains(&Some(ReplicaState::Active));
+    let another_lives = sight.active(shard).iter().any(|peer| *peer != to);
+    match (whole, ours) {
+        (true, false) => End::Done,
         // Left as it is, Qdrant would fill it again by itself.
-        (_, _, true) => End::DropTarget,
-        (_, _, false) => End::Refuse(format!("{} is not there to keep its copy", sight.name(from))),
+        _ if source_lives || (another_lives && !may_be_whole) => End::DropTarget,
+        _ => End::Refuse(format!("{} is not there to keep its copy", sight.name(from))),
     }
 }
 
@@ -207,8 +223,8 @@ impl Qdrant {
             let view = view.map_err(|error| Unanswered(format!("{}: {error}", peer.node)))?;
             Ok::<_, Unanswered>((id, seen_by_one(&shard.collection, view)))
         });
-        let views = futures::future::try_join_all(asked).await?.into_iter().collect();
-        let remembered = self.memory().copies.get(shard).copied();
+        let views: BTreeMap<PeerId, Placed> = futures::future::try_join_all(asked).await?.into_iter().collect();
+        let remembered = views.values().filter_map(|view| self.memory().least_copies(&shard.collection, view)).max();
         let wanted = wanted_of(&shard.collection, &wanted(&told), remembered);
         Ok(Sight { survey, views, wanted, cordoned })
     }
@@ -227,8 +243,8 @@ impl Qdrant {
             Err(why) => return Effect::NoEffect(why),
         };
         let started = (copy.shard.clone(), way.from, way.to);
-        let ours = self.memory().started.contains(&started);
-        match may_copy(&sight, way, is_move, ours) {
+        let before = self.memory().started.get(&started).copied();
+        match may_copy(&sight, way, is_move, before.is_some()) {
             Next::Go => {}
             Next::Done => return Effect::Done(()),
             Next::Wait => return Effect::InProgress,
@@ -238,12 +254,14 @@ impl Qdrant {
         self.note_names(&sight.survey).await;
         let Some((_, address)) = sight.survey.spokesman(None) else { return Effect::NoEffect("nobody answers".into()) };
         if is_move {
-            self.memory().started.insert(started.clone());
+            // An earlier attempt in doubt may be the one that runs.
+            let active = sight.active(way.shard).len().max(before.unwrap_or(0));
+            self.memory().started.insert(started.clone(), active);
         }
         let method = method(&sight.survey);
         let (from_to, shard) = ((way.from, way.to), way.shard);
         let effect = self.ask.replicate(address, &copy.shard.collection, shard, from_to, method).await.effect();
-        if matches!(effect, Effect::NoEffect(_)) {
+        if matches!(effect, Effect::NoEffect(_)) && before.is_none() {
             self.memory().started.remove(&started);
         }
         effect
@@ -256,8 +274,8 @@ impl Qdrant {
             Err(why) => return Effect::NoEffect(why),
         };
         let started = (relocation.shard.clone(), way.from, way.to);
-        let ours = self.memory().started.contains(&started);
-        let next = may_drop(&sight, way, ours);
+        let before = self.memory().started.get(&started).copied();
+        let next = may_drop(&sight, way, before);
         if next == Next::Go {
             let Some((_, address)) = sight.survey.spokesman(None) else {
                 return Effect::NoEffect("nobody answers".into());
@@ -270,7 +288,7 @@ impl Qdrant {
         let next = match next {
             // Taken up is not done: the next look tells.
             Next::Go => match self.look(relocation).await {
-                Ok((sight, way)) if may_drop(&sight, way, ours) == Next::Done => Next::Done,
+                Ok((sight, way)) if may_drop(&sight, way, before) == Next::Done => Next::Done,
                 _ => Next::Wait,
             },
             seen => seen,
@@ -287,6 +305,14 @@ impl Qdrant {
 
     /// Aborts a transfer whose source is dead, so that the next attempt finds the shard free.
     async fn clear(&self, sight: &Sight, shard: &ShardId, dead: &TransferTold) -> Effect<()> {
+        let unreached = self.unreached(&sight.survey).await;
+        let silence = sight.survey.peers.get(&dead.from).and_then(|peer| peer.silence.as_ref());
+        let is_down = unreached.is_some() || matches!(silence, Some(NotTold::Closed(_)));
+        let alive = sight.survey.sign_of_life(dead.from, unreached.as_ref());
+        if let Some(why) = alive.or((!is_down).then(|| "it is silent to us, and nobody else tells of it".into())) {
+            let words = sight.transfer_words(dead);
+            return Effect::NoEffect(format!("{shard}: {words}, and {} may live: {why}", sight.name(dead.from)));
+        }
         let Some((_, address)) = sight.survey.spokesman(None) else { return Effect::NoEffect("nobody answers".into()) };
         match self.ask.abort(address, &shard.collection, shard.shard, (dead.from, dead.to)).await {
             Changed::Accepted | Changed::Missing(_) => Effect::NoEffect(format!(
@@ -297,35 +323,43 @@ impl Qdrant {
         }
     }
 
-    /// Ends a copy under way.
+    /// Ends a copy under way. After an abort it is looked at anew: the copy may have become whole before it.
     pub(super) async fn cancel(&self, copy: &Move) -> Effect<()> {
-        let (sight, way) = match self.look(copy).await {
-            Ok(seen) => seen,
-            Err(why) => return Effect::NoEffect(why),
-        };
-        let started = (copy.shard.clone(), way.from, way.to);
-        let end = how_to_cancel(&sight, way, self.memory().started.contains(&started));
-        let Some((_, address)) = sight.survey.spokesman(None) else { return Effect::NoEffect("nobody answers".into()) };
-        let collection = &*copy.shard.collection;
-        if matches!(end, End::Abort | End::AbortAndDrop) {
-            match self.ask.abort(address, collection, way.shard, (way.from, way.to)).await {
-                // One that has ended meanwhile is none any more.
-                Changed::Accepted | Changed::Missing(_) => {}
-                other => return other.effect(),
+        let mut is_aborted = false;
+        loop {
+            let (sight, way) = match self.look(copy).await {
+                Ok(seen) => seen,
+                Err(_) if is_aborted => return Effect::InProgress,
+                Err(why) => return Effect::NoEffect(why),
+            };
+            let Some((_, address)) = sight.survey.spokesman(None) else {
+                return Effect::NoEffect("nobody answers".into());
+            };
+            let started = (copy.shard.clone(), way.from, way.to);
+            let ours = self.memory().started.contains_key(&started);
+            let (collection, ends) = (&*copy.shard.collection, (way.from, way.to));
+            match how_to_cancel(&sight, way, ours) {
+                End::Done => {}
+                End::Abort | End::Refuse(_) if is_aborted => return Effect::InProgress,
+                End::Refuse(why) => return Effect::NoEffect(format!("{}: {why}", copy.shard)),
+                End::Abort => match self.ask.abort(address, collection, way.shard, ends).await {
+                    Changed::Accepted => {
+                        is_aborted = true;
+                        continue;
+                    }
+                    // It has ended meanwhile, and what it made may be the only whole copy by now.
+                    Changed::Missing(_) => return Effect::InProgress,
+                    other => return other.effect(),
+                },
+                End::DropTarget => match self.ask.drop_replica(address, collection, way.shard, way.to).await {
+                    Changed::Accepted => {}
+                    Changed::Refused(why) if why.contains("has no replica") => {}
+                    other => return other.effect(),
+                },
             }
+            self.memory().started.remove(&started);
+            return Effect::Done(());
         }
-        if matches!(end, End::DropTarget | End::AbortAndDrop) {
-            match self.ask.drop_replica(address, collection, way.shard, way.to).await {
-                Changed::Accepted => {}
-                Changed::Refused(why) if why.contains("has no replica") => {}
-                other => return other.effect(),
-            }
-        }
-        if let End::Refuse(why) = end {
-            return Effect::NoEffect(format!("{}: {why}", copy.shard));
-        }
-        self.memory().started.remove(&started);
-        Effect::Done(())
     }
 }
 

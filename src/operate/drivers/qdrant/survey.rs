@@ -36,6 +36,8 @@ pub struct Peer {
     pub address: String,
     /// What it says of itself, if it does.
     pub own: Option<OwnView>,
+    /// What came instead when its machine was asked; `None` where it speaks, or no machine is known.
+    pub silence: Option<NotTold>,
     pub version: Option<String>,
     /// No machine could be told to be this one.
     pub is_nameless: bool,
@@ -101,6 +103,23 @@ impl Survey {
         (known != self.peers.keys().collect()).then(|| "it knows other members than the rest".into())
     }
 
+    /// Why a member is not to be taken for dead. `unreached` are those that the others cannot reach, if they could be
+    /// asked: an answer that only we cannot read is an answer, and who is silent to us alone lives.
+    pub fn sign_of_life(&self, peer: PeerId, unreached: Option<&BTreeSet<PeerId>>) -> Option<String> {
+        let it = self.peers.get(&peer)?;
+        if it.own.is_some() {
+            return Some("it answers again".into());
+        }
+        match (&it.silence, unreached) {
+            (Some(error @ (NotTold::Refused { .. } | NotTold::Unreadable(_))), _) => {
+                Some(format!("it answers, though not with what was asked for: {error}"))
+            }
+            (_, Some(unreached)) if !unreached.contains(&peer) => Some("the other members reach it".into()),
+            (None, None) => Some("it has no machine to be asked, and the other members do not tell of it".into()),
+            _ => None,
+        }
+    }
+
     /// Why a machine that answers is no member.
     pub fn stranger(&self, node: &NodeId) -> Option<&str> {
         self.strangers.get(node).map(String::as_str)
@@ -139,6 +158,7 @@ pub fn settle(asked: &[Asked], known: &BTreeMap<PeerId, NodeId>) -> Result<Surve
                 node: name.cloned().unwrap_or_else(|| nameless(*id)),
                 address,
                 own: speaks.and_then(|it| it.own.clone().ok()),
+                silence: machine.and_then(|it| it.own.clone().err()),
                 version: speaks.and_then(|it| it.version.clone()),
             },
         );

@@ -6,6 +6,7 @@ mod reading;
 mod rest;
 mod rules;
 mod settling;
+mod silence;
 mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -154,6 +155,11 @@ fn healthy() -> Arc<Nodes> {
         [(0, &[N1, N2]), (1, &[N1, N3]), (2, &[N2, N3]), (3, &[N1, N2]), (4, &[N1, N3]), (5, &[N2, N3])];
     place(&nodes, "beta", &beta);
     nodes
+}
+
+/// The others say that n3 does not answer them either.
+fn others_miss_n3(nodes: &Nodes) {
+    nodes.set_all(&[1, 2], "/cluster/telemetry?details_level=3", recorded("cluster_telemetry_peer_dead"));
 }
 
 /// Every member tells the same placement, all of it active.

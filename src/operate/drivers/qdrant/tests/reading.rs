@@ -129,8 +129,8 @@ async fn a_majority_without_one_leader_agrees_on_nothing_either() {
     assert_eq!(told.as_deref(), Some("the leader, n1, does not answer"), "the others have not noticed yet");
 }
 
-#[tokio::test]
-async fn changes_that_wait_for_two_looks_are_stuck() {
+#[tokio::test(start_paused = true)]
+async fn changes_that_wait_for_some_seconds_are_stuck() {
     let nodes = healthy();
     let waiting = |commit: u64| {
         let mut body: Value = serde_json::from_str(&recorded("cluster_3nodes_from_leader").unwrap().body).unwrap();
@@ -140,7 +140,10 @@ async fn changes_that_wait_for_two_looks_are_stuck() {
         answer(body)
     };
     let driver = driver(&nodes, &[1, 2, 3]);
-    for (commit, stuck) in [(9, false), (9, true), (10, false), (10, true)] {
+    for (seconds, commit, stuck) in
+        [(0, 9, false), (0, 9, false), (3, 9, false), (3, 9, true), (1, 10, false), (4, 10, false), (1, 10, true)]
+    {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
         nodes.set(2, "/cluster", waiting(commit));
         let told = driver.inventory(None).await.expect("an inventory").no_quorum;
         assert_eq!(told.is_some(), stuck, "at {commit}: {told:?}");
