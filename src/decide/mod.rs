@@ -154,7 +154,7 @@ pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTre
 
 /// The node that a scale-down would remove now; `None` where none can go.
 pub fn next_victim(memory: &Memory, now: &Situation) -> Option<NodeId> {
-    victim::choose(now, &Roster::of(now, memory.replaced()), None).node
+    victim::choose(now, &Roster::of(now, memory), None).node
 }
 
 /// A wish that nobody has, to ask what would stand against it.
