@@ -100,9 +100,10 @@ impl Flight {
         *self = Flight { tries: self.tries, ..Flight::new(true) };
     }
 
-    fn came_to_nothing(&mut self) {
+    /// The next attempt comes after a pause, but not after more than `stuck`.
+    fn came_to_nothing(&mut self, stuck: Duration) {
         let pause = self.tries.checked_sub(1).and_then(|n| PAUSES.get(n as usize));
-        self.rests_until = Instant::now() + pause.copied().unwrap_or_default();
+        self.rests_until = Instant::now() + pause.copied().unwrap_or_default().min(stuck);
         (self.is_watched, self.bytes) = (false, 0);
     }
 
@@ -366,7 +367,7 @@ impl Run {
         match answer {
             Ok(Effect::NoEffect(said)) => {
                 flight.why = said;
-                flight.came_to_nothing();
+                flight.came_to_nothing(self.operation.steps[i].deadline);
             }
             // Done, under way or unknown: the cluster itself will tell.
             _ => flight.asked(),
@@ -417,7 +418,7 @@ impl Run {
             return Ok(());
         }
         let Some(flight) = shift.flights.get_mut(&seq) else { return Ok(()) };
-        flight.came_to_nothing();
+        flight.came_to_nothing(stuck);
         self.call_off(i, &copy).await
     }
 
