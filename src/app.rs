@@ -1,6 +1,7 @@
 //! Wires the stages of one process together, and takes them apart again. IO.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,7 +88,7 @@ impl App {
     /// Starts everything: journal, nodes of the embedded provider, controllers, listeners.
     ///
     /// # Errors
-    /// When anything of it is not possible; what was started is stopped again.
+    /// When anything of it is not possible; what was started is stopped again, and nodes that ran before go on.
     pub async fn start(options: Options) -> anyhow::Result<App> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let main = bind(options.listen, "--web.listen-address").await?;
@@ -106,14 +107,14 @@ impl App {
         for pool in &options.config.pools {
             let begun = start_pool(pool, &options, &journal, &clock, &telemetry, &stop_controllers, &mut started).await;
             if let Err(error) = begun {
-                stop_pools(&stop_controllers, started.controllers, &started.embedded).await;
+                give_up(&stop_controllers, started.controllers, &started.embedded).await;
                 return Err(error.context(format!("pool {}", pool.name)));
             }
         }
         let alarm = match Alarm::start(std::mem::take(&mut started.minutes)).await {
             Ok(alarm) => alarm,
             Err(error) => {
-                stop_pools(&stop_controllers, started.controllers, &started.embedded).await;
+                give_up(&stop_controllers, started.controllers, &started.embedded).await;
                 return Err(error);
             }
         };
@@ -209,19 +210,31 @@ impl App {
             let _ = listener.await; // a panic in it was reported by the runtime
         }
         self.alarm.stop().await;
-        stop_pools(&self.stop_controllers, self.controllers, &self.embedded).await;
+        end(&self.stop_controllers, self.controllers).await;
+        for provider in &self.embedded {
+            told(provider.stop_all().await);
+        }
     }
 }
 
-async fn stop_pools(stop: &CancellationToken, controllers: Vec<JoinHandle<()>>, embedded: &[Arc<Process>]) {
+/// The end of a start that failed: of the embedded nodes only those that it has started are stopped.
+async fn give_up(stop: &CancellationToken, controllers: Vec<JoinHandle<()>>, embedded: &[Arc<Process>]) {
+    end(stop, controllers).await;
+    for provider in embedded {
+        told(provider.stop_spawned().await);
+    }
+}
+
+async fn end(stop: &CancellationToken, controllers: Vec<JoinHandle<()>>) {
     stop.cancel();
     for controller in controllers {
         let _ = controller.await; // a panic in it was reported by the runtime
     }
-    for provider in embedded {
-        if let Err(error) = provider.stop_all().await {
-            tracing::error!(%error, "an embedded node could not be stopped");
-        }
+}
+
+fn told(stopped: io::Result<()>) {
+    if let Err(error) = stopped {
+        tracing::error!(%error, "an embedded node could not be stopped");
     }
 }
 

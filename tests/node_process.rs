@@ -182,6 +182,108 @@ async fn a_node_that_cannot_start_says_why() {
     assert!(matches!(&failed, Effect::Unknown(why) if why.contains("/nonexistent/vecscale")), "{failed:?}");
 }
 
+/// What lets a vector node not start any more.
+fn break_node(storage: &Path, name: &str) {
+    std::fs::write(storage.join("nodes").join(name).join("cluster.json"), "no JSON").unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_start_keeps_no_other_from_it() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    provider(path).start_registered().await.unwrap();
+    let [healthy, broken] = ["p-1", "p-2"].map(|name| process(path, name).unwrap());
+    kill(broken);
+    until("p-2 is down", || process(path, "p-2").is_none()).await;
+    break_node(path, "p-2");
+    let next = provider(path);
+    assert_eq!(ready(&next.start_registered().await.unwrap()), [("p-1", true)]);
+    assert_eq!(ready(&next.list().await.unwrap()), [("p-1", true), ("p-2", false)]);
+
+    // It ran before, so it is not this one's to stop.
+    next.stop_spawned().await.unwrap();
+    assert_eq!(process(path, "p-1"), Some(healthy));
+    kill(healthy);
+    until("p-1 is down", || process(path, "p-1").is_none()).await;
+    next.start_registered().await.unwrap();
+    next.stop_spawned().await.unwrap();
+    assert_eq!(process(path, "p-1"), None, "started from here, and so stopped");
+
+    break_node(path, "p-1");
+    let why = next.start_registered().await.unwrap_err().to_string();
+    assert!(why.contains("no node starts; node p-1 ended at once") && why.contains("not a cluster file"), "{why}");
+}
+
+/// A vector node in Qdrant's place answers, and that is all that is asked of a member that comes back.
+#[tokio::test]
+async fn a_qdrant_that_does_not_start_keeps_no_other_from_it() {
+    let storage = Cleared(tempfile::tempdir().unwrap());
+    let path = storage.0.path();
+    let qdrant = path.join("qdrant");
+    let node = "node --id n --cpu.cores 1 --memory.limit 64000000 --storage.limit 64000000";
+    common::script(
+        &qdrant,
+        &format!(
+            "#!/bin/sh\n[ -e broken ] && echo 'the storage is broken' && exit 1\nmkdir -p inner\n\
+             exec {} {node} --listen 127.0.0.1:$QDRANT__SERVICE__HTTP_PORT --data inner\n",
+            env!("CARGO_BIN_EXE_vecscale"),
+        ),
+    );
+    let program = QdrantProgram { path: qdrant, env: Default::default() };
+    let settings = ProcessSettings { nodes: 3, qdrant: Some(program), ..ProcessSettings::default() };
+    let provider = Process::new("p".into(), path, settings, PathBuf::from(env!("CARGO_BIN_EXE_vecscale")));
+    let dir = |n: u32| path.join(format!("nodes/p-{n}"));
+    let raft = |n: u32| dir(n).join("storage/raft_state.json");
+    for n in 1..=3 {
+        std::fs::create_dir_all(dir(n).join("storage")).unwrap();
+        std::fs::write(raft(n), r#"{"state": {"hard_state": {"term": 3}}}"#).unwrap();
+    }
+    std::fs::write(dir(2).join("broken"), "").unwrap();
+    assert_eq!(ready(&provider.start_registered().await.unwrap()), [("p-1", true), ("p-3", true)]);
+    assert_eq!(ready(&provider.list().await.unwrap()), [("p-1", true), ("p-2", false), ("p-3", true)]);
+    std::fs::write(raft(2), "no JSON").unwrap();
+    assert_eq!(ready(&provider.start_registered().await.unwrap()), [("p-1", true), ("p-3", true)]);
+    provider.stop_all().await.unwrap();
+
+    for n in [1, 3] {
+        std::fs::write(dir(n).join("broken"), "").unwrap();
+    }
+    let why = provider.start_registered().await.unwrap_err().to_string();
+    assert!(why.contains("no node starts; node p-1 ended at once: the storage is broken"), "{why}");
+
+    // Nothing is known of any storage, and the first does not come: no other founds a cluster in its place.
+    for n in 1..=3 {
+        std::fs::remove_file(raft(n)).unwrap();
+    }
+    std::fs::remove_file(dir(2).join("broken")).unwrap();
+    provider.start_registered().await.unwrap_err();
+    assert_eq!(ready(&provider.list().await.unwrap()), [("p-1", false), ("p-2", false), ("p-3", false)]);
+}
+
+/// Two pools: the nodes of one outlive the controller, that of the other does not start any more.
+#[tokio::test]
+async fn a_start_that_fails_stops_no_node_that_ran_before() {
+    let pool = |name: &str| {
+        format!(
+            "  - name: {name}\n    provider: {{type: process, nodes: 1, memory_limit: 64MiB}}\n    \
+             datastore: {{type: vectornode}}\n    thresholds: {{min_nodes: 1}}\n"
+        )
+    };
+    let mut world = common::World::new(&format!("pools:\n{}{}", pool("a"), pool("b")));
+    world.start().await;
+    let (a, b) = (world.storage().join("a"), world.storage().join("b"));
+    let healthy = process(&a, "a-1").unwrap();
+    world.kill();
+    let broken = process(&b, "b-1").unwrap();
+    kill(broken);
+    until("b-1 is down", || process(&b, "b-1").is_none()).await;
+    break_node(&b, "b-1");
+    world.spawn();
+    assert_eq!(world.ended().await.code(), Some(1), "{}", world.logs());
+    assert!(world.logs().contains("not a cluster file"), "{}", world.logs());
+    assert_eq!(process(&a, "a-1"), Some(healthy), "{}", world.logs());
+}
+
 /// A script in Qdrant's place writes down with what it was run, and stays.
 #[tokio::test]
 async fn what_a_launcher_becomes_keeps_the_lock_and_is_the_same_process() {

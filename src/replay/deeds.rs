@@ -105,6 +105,10 @@ impl State {
             Deed::Replicate(m) => self.transfers(m, false),
             Deed::Cancel(m) => {
                 self.flights.retain(|flight| flight.copy.shard != m.shard);
+                let whole = |on: &NodeId| self.copies.get(&(m.shard.clone(), on.clone())).map(|held| !held.stale);
+                if whole(&m.from) == Some(true) && whole(&m.to) == Some(false) {
+                    self.copies.remove(&(m.shard.clone(), m.to.clone()));
+                }
                 Effect::Done(None)
             }
             Deed::Leave(id) | Deed::Unjoin(id) if self.holds(id) => Effect::NoEffect(format!("{id} holds shards")),

@@ -346,6 +346,15 @@ impl World {
         self.state().copies.insert((shard(number), node(on)), held);
     }
 
+    /// What is on its way breaks off, and leaves a broken copy at its target.
+    pub fn break_off(&self) {
+        let mut state = self.state();
+        for flight in std::mem::take(&mut state.flights) {
+            let broken = Held { vectors: BTreeSet::new(), stale: true };
+            state.copies.insert((flight.copy.shard, flight.copy.to), broken);
+        }
+    }
+
     /// A person says that no machine of this name was made: it may be asked for again without a look.
     pub fn vouch(&self, n: usize) {
         self.state().laws.vouched(&node(n));

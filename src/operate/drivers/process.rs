@@ -6,11 +6,13 @@
 
 mod qdrant;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +47,8 @@ pub struct Process {
     qdrant: Option<qdrant::Asker>,
     /// One creation or removal at a time.
     one: tokio::sync::Mutex<()>,
+    /// Nodes whose process was started from here; others may have run before.
+    spawned: Mutex<BTreeSet<NodeId>>,
 }
 
 /// What a directory says about its node; written before a process is started.
@@ -68,15 +72,16 @@ impl Process {
     /// Nodes live under `{storage}/nodes`; `program` is this program, which is run as `program node …` or
     /// `program qdrant-node …`.
     pub fn new(pool: PoolName, storage: &Path, settings: ProcessSettings, program: PathBuf) -> Process {
-        let one = tokio::sync::Mutex::default();
+        let (one, spawned) = (tokio::sync::Mutex::default(), Mutex::default());
         let qdrant = settings.qdrant.as_ref().map(qdrant::Asker::new);
-        Process { pool, root: storage.join("nodes"), settings, program, qdrant, one }
+        Process { pool, root: storage.join("nodes"), settings, program, qdrant, one, spawned }
     }
 
-    /// Starts every registered node that does not run; registers the first ones in an empty directory.
+    /// Starts every registered node that does not run; registers the first ones in an empty directory. Gives those that
+    /// run: one that does not start is told in the log, and keeps no other from starting.
     ///
     /// # Errors
-    /// When a directory cannot be used or a node does not start.
+    /// When a directory cannot be used, or there are nodes and none of them starts.
     pub async fn start_registered(&self) -> io::Result<Vec<Machine>> {
         let _one = self.one.lock().await;
         fs::create_dir_all(&self.root)?;
@@ -89,10 +94,11 @@ impl Process {
             write_durably(&self.root.join(FIRST_NODES), b"")?;
         }
         let ids = self.registered()?;
-        match &self.qdrant {
-            None => futures::future::try_join_all(ids.iter().map(|id| self.start(id))).await,
-            Some(qdrant) => self.start_cluster(qdrant, ids).await,
-        }
+        let starts = match &self.qdrant {
+            None => futures::future::join_all(ids.iter().map(|id| self.start(id))).await,
+            Some(qdrant) => self.start_cluster(qdrant, &ids).await,
+        };
+        some_run(starts)
     }
 
     /// Asks every node to end, and waits until all have. Their data stays.
@@ -101,7 +107,21 @@ impl Process {
     /// When one cannot be stopped.
     pub async fn stop_all(&self) -> io::Result<()> {
         let _one = self.one.lock().await;
-        let stops = self.registered()?.into_iter().map(|id| async move { stop(&self.dir(&id)).await });
+        self.stop_each(self.registered()?).await
+    }
+
+    /// The same with the nodes that were started from here. Those that ran before go on.
+    ///
+    /// # Errors
+    /// When one cannot be stopped.
+    pub async fn stop_spawned(&self) -> io::Result<()> {
+        let _one = self.one.lock().await;
+        let spawned = self.spawned.lock().expect("no panic while it is held").clone();
+        self.stop_each(self.registered()?.into_iter().filter(|id| spawned.contains(id))).await
+    }
+
+    async fn stop_each(&self, ids: impl IntoIterator<Item = NodeId>) -> io::Result<()> {
+        let stops = ids.into_iter().map(|id| async move { stop(&self.dir(&id)).await });
         futures::future::try_join_all(stops).await.map(drop)
     }
 
@@ -192,6 +212,7 @@ impl Process {
             .process_group(0);
         let what = |e: io::Error| io::Error::new(e.kind(), format!("{} cannot be run: {e}", self.program.display()));
         let mut child = command.spawn().map_err(what)?;
+        self.spawned.lock().expect("no panic while it is held").insert(id.clone());
         let (ended, has_ended) = oneshot::channel();
         let node = id.clone();
         // Waited for, so that no dead process is left behind.
@@ -253,6 +274,28 @@ impl Process {
             File::open(&self.root)?.sync_all()?;
         }
         if self.root.exists() { self.bury() } else { Ok(()) }
+    }
+}
+
+/// The nodes that run, after a warning about each other.
+///
+/// # Errors
+/// When none runs though there are some.
+fn some_run(starts: Vec<io::Result<Machine>>) -> io::Result<Vec<Machine>> {
+    let (mut run, mut first) = (Vec::new(), None);
+    for start in starts {
+        match start {
+            Ok(machine) => run.push(machine),
+            Err(error) => {
+                tracing::warn!(%error, "a node does not start; the others go on");
+                first.get_or_insert(error);
+            }
+        }
+    }
+    run.sort_by(|a, b| a.id.cmp(&b.id));
+    match first {
+        Some(error) if run.is_empty() => Err(io::Error::other(format!("no node starts; {error}"))),
+        _ => Ok(run),
     }
 }
 

@@ -26,8 +26,8 @@ impl Run {
         Ok(begun)
     }
 
-    /// The same before a copy that is there is dropped at its source: that ends an attempt and is none of its own, and a
-    /// cancel does not stop it. `false` when it was meanwhile forbidden or paused.
+    /// The same before a copy that is there is dropped at its source, or one that came to nothing is called off: that ends
+    /// an attempt and is none of its own, and a cancel does not stop it. `false` when it was meanwhile forbidden or paused.
     pub(super) async fn begin_end(&mut self, i: usize) -> Result<bool, Halt> {
         advance(&mut self.operation.steps[i], StepEvent::Begun);
         self.write_if(Some(i), None, |run| !run.is_held()).await

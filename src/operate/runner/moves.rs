@@ -20,8 +20,13 @@ use crate::operate::shards::{Fixed, Infeasible, plan_drain, plan_fill, plan_rest
 const MOST: u32 = 4;
 /// Attempts at one relocation.
 const ATTEMPTS: u32 = 3;
+/// Before the second attempt, and before the third: a hiccup is over in seconds, a cluster that looks for a leader may need
+/// some elections.
+const PAUSES: [Duration; ATTEMPTS as usize - 1] = [Duration::from_secs(5), Duration::from_secs(60)];
 /// Views in a row without a trace of a relocation, before it counts as not running.
 const QUIET_LOOKS: u32 = 3;
+/// Views in a row in which a node that was dead is healthy, before it counts as back.
+const GOOD_LOOKS: u32 = 3;
 
 /// The work of one rebalance, drain or restore, since this start.
 struct Shift {
@@ -31,12 +36,14 @@ struct Shift {
     flights: BTreeMap<u32, Flight>,
     /// Moves of the last plan that are not begun yet.
     to_come: Vec<Move>,
-    /// The copies that were on their way, and the room that there was, when that plan was made.
+    /// The copies that took a slot, and the room that there was, when that plan was made.
     planned_for: (Vec<u32>, usize),
     progress_at: Instant,
     trouble: String,
-    /// Why no further copy is begun: one has come to nothing.
+    /// Why no further copy is begun: one has come to nothing, or none is needed any more.
     failed: Option<String>,
+    /// Views in a row in which the node whose copies are made anew was healthy.
+    well: u32,
     slots: Slots,
     level: Level,
     /// The last check that the slots are after.
@@ -47,14 +54,26 @@ struct Shift {
     is_undeterred: bool,
 }
 
+impl Shift {
+    /// Copies that are to be asked for again, and not just yet: they take no slot.
+    fn resting(&self) -> Vec<u32> {
+        self.flights.iter().filter(|(_, flight)| flight.rests()).map(|(seq, _)| *seq).collect()
+    }
+
+    /// Whether one more attempt may go on beside those that do.
+    fn has_room(&self) -> bool {
+        let busy = self.flights.values().filter(|flight| flight.is_watched).count();
+        busy == 0 || busy < self.planned_for.1
+    }
+}
+
 /// One copy on its way, since this start.
 struct Flight {
     tries: u32,
     /// Asked for, or of before a crash, and so to be watched; else it is to be asked for.
     is_watched: bool,
-    /// Whether the attempt that is watched was made by this start. What one of before a crash left undone was no attempt
-    /// of ours to clear away.
-    is_own: bool,
+    /// The next attempt comes no sooner.
+    rests_until: Instant,
     why: String,
     progress_at: Instant,
     bytes: u64,
@@ -68,7 +87,7 @@ impl Flight {
         Flight {
             tries: 0,
             is_watched,
-            is_own: false,
+            rests_until: Instant::now(),
             why: "it never started".into(),
             progress_at: Instant::now(),
             bytes: 0,
@@ -78,7 +97,18 @@ impl Flight {
     }
 
     fn asked(&mut self) {
-        *self = Flight { is_own: true, tries: self.tries, ..Flight::new(true) };
+        *self = Flight { tries: self.tries, ..Flight::new(true) };
+    }
+
+    /// The next attempt comes after a pause, but not after more than `stuck`.
+    fn came_to_nothing(&mut self, stuck: Duration) {
+        let pause = self.tries.checked_sub(1).and_then(|n| PAUSES.get(n as usize));
+        self.rests_until = Instant::now() + pause.copied().unwrap_or_default().min(stuck);
+        (self.is_watched, self.bytes) = (false, 0);
+    }
+
+    fn rests(&self) -> bool {
+        !self.is_watched && Instant::now() < self.rests_until
     }
 
     /// What a view shows of it. Says whether the attempt has come to nothing.
@@ -115,6 +145,7 @@ impl Run {
             progress_at: Instant::now(),
             trouble: "the shards in transfer do not arrive".into(),
             failed: None,
+            well: 0,
             slots: Slots::ONE,
             level: self.found().and_then(|found| found.level).unwrap_or_default(),
             heard_at: None,
@@ -161,9 +192,12 @@ impl Run {
     /// Plans anew and begins what there is room for; says whether nothing is left to do.
     async fn further(&mut self, shift: &mut Shift, seen: &Inventory) -> Result<bool, Halt> {
         let room = self.room(shift).await?;
-        let open = self.open_copies();
-        let nothing_new = !open.is_empty() && shift.planned_for == (open.clone(), room);
-        if nothing_new || shift.failed.is_some() || self.cancelled() || self.is_held() {
+        let (open, resting) = (self.open_copies(), shift.resting());
+        let slots = |open: Vec<u32>| open.into_iter().filter(|seq| !resting.contains(seq)).collect::<Vec<u32>>();
+        let taken = slots(open.clone());
+        let nothing_new = !open.is_empty() && shift.planned_for == (taken.clone(), room);
+        let is_back = self.is_back(shift, seen);
+        if nothing_new || is_back || shift.failed.is_some() || self.cancelled() || self.is_held() {
             return Ok(false);
         }
         let placing = self.unless_stopped(self.placing()).await?;
@@ -181,13 +215,25 @@ impl Run {
         shift.to_come.clone_from(&plan);
         self.count(shift);
         let busy = Busy::of(seen, self.on_their_way().filter_map(StepAction::copy));
-        let (begin, wait) = busy.admit(plan, room.saturating_sub(open.len()));
+        let (begin, wait) = busy.admit(plan, room.saturating_sub(taken.len()));
         for copy in begin {
             self.begin_copy(shift, copy).await?;
         }
         shift.to_come = wait;
-        shift.planned_for = (self.open_copies(), room);
+        shift.planned_for = (slots(self.open_copies()), room);
         Ok(false)
+    }
+
+    /// Whether the node whose copies are made anew is healthy in this view. Seen a few times in a row it is back, with its
+    /// copies: more of them would be too many.
+    fn is_back(&self, shift: &mut Shift, seen: &Inventory) -> bool {
+        let StepAction::Restore { node } = &self.operation.steps[shift.step].action else { return false };
+        let is_healthy = seen.member(node).is_some_and(|member| member.healthy);
+        shift.well = if is_healthy { shift.well + 1 } else { 0 };
+        if shift.well >= GOOD_LOOKS {
+            shift.failed.get_or_insert_with(|| format!("{node} is healthy again"));
+        }
+        is_healthy
     }
 
     /// How many copies may be on their way just now, as those who search take it.
@@ -319,7 +365,10 @@ impl Run {
         let flight = shift.flights.entry(self.operation.steps[i].seq).or_insert_with(|| Flight::new(false));
         flight.tries += 1;
         match answer {
-            Ok(Effect::NoEffect(said)) => flight.why = said,
+            Ok(Effect::NoEffect(said)) => {
+                flight.why = said;
+                flight.came_to_nothing(self.operation.steps[i].deadline);
+            }
             // Done, under way or unknown: the cluster itself will tell.
             _ => flight.asked(),
         }
@@ -365,18 +414,19 @@ impl Run {
         if self.count(shift) {
             self.progress().await;
         }
-        if !came_to_nothing || self.is_held() {
+        if !came_to_nothing || self.is_held() || !self.begin_end(i).await? {
             return Ok(());
         }
         let Some(flight) = shift.flights.get_mut(&seq) else { return Ok(()) };
-        (flight.is_watched, flight.bytes) = (false, 0);
-        if flight.is_own { self.call_off(i, &copy).await } else { Ok(()) }
+        flight.came_to_nothing(stuck);
+        self.call_off(i, &copy).await
     }
 
     /// The next attempt at a copy that came to nothing, or its end.
     async fn again(&mut self, shift: &mut Shift, i: usize) -> Result<(), Halt> {
         let seq = self.operation.steps[i].seq;
-        let (tries, why) = shift.flights.get(&seq).map_or((0, String::new()), |f| (f.tries, f.why.clone()));
+        let Some(flight) = shift.flights.get(&seq) else { return Ok(()) };
+        let (tries, rests, why) = (flight.tries, flight.rests(), flight.why.clone());
         if self.is_held() {
             return Ok(());
         }
@@ -390,6 +440,9 @@ impl Run {
             shift.flights.remove(&seq);
             shift.failed = Some(why.clone());
             return self.end_step(i, StepEvent::Failed, None, Some(why)).await;
+        }
+        if rests || !shift.has_room() {
+            return Ok(());
         }
         self.ask_for(shift, i).await.map(|_| ())
     }
@@ -427,8 +480,8 @@ impl Run {
         }
     }
 
-    /// Ends an attempt that came to nothing, so that the next one starts clean. What the store makes of it shows in
-    /// the next view.
+    /// Ends an attempt that came to nothing, one of before a crash too, so that the next one starts clean. What the store
+    /// makes of it shows in the next view.
     async fn call_off(&mut self, i: usize, relocation: &Move) -> Result<(), Halt> {
         let call = self.call(i);
         let asked = tokio::time::timeout(self.pace.deadlines.call, self.hands.datastore.cancel_move(&call, relocation));

@@ -19,6 +19,7 @@ use crate::operate::plan::{self, Planning, plan};
 use crate::record::{HistoryQuery, Journal, JournalError, MemoryJournal, SqliteJournal};
 use crate::replay::{Fault, Mortal, World, node};
 
+mod again;
 mod draining;
 mod gentle;
 mod hooks;
@@ -372,7 +373,7 @@ async fn a_join_that_comes_through_while_it_is_taken_back_is_taken_back_too() {
 #[tokio::test(start_paused = true)]
 async fn a_move_that_comes_through_while_the_node_is_taken_out_lets_it_stay() {
     let mut stayed = 0;
-    for (unjoin, delay) in (6..=20).flat_map(|delay| [(Fault::Lose, delay), (Fault::InProgress, delay)]) {
+    for (unjoin, delay) in (64..=78).flat_map(|delay| [(Fault::Lose, delay), (Fault::InProgress, delay)]) {
         let mut story = Story::new();
         story.world.fault("move", &[Fault::Refuse, Fault::Late(Duration::from_secs(delay)), Fault::Lose]);
         story.world.fault("cancel", &[Fault::Refuse]);

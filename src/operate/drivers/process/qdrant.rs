@@ -119,20 +119,23 @@ impl Asker {
 }
 
 impl Process {
-    /// Starts every registered node that does not run. Members come back together, since it takes most of them to have a
-    /// leader; the new ones join one after the other.
-    pub(super) async fn start_cluster(&self, qdrant: &Asker, ids: Vec<NodeId>) -> io::Result<Vec<Machine>> {
-        let (mut members, mut new) = (Vec::new(), Vec::new());
-        for id in ids {
-            if has_joined(&self.dir(&id))? { members.push(id) } else { new.push(id) }
-        }
-        let starts = members.iter().map(|id| self.start_qdrant(qdrant, id));
-        let mut machines = futures::future::try_join_all(starts).await?;
+    /// Starts every registered node that does not run, and says how each came out. Members come back together, since it
+    /// takes most of them to have a leader; the new ones join one after the other.
+    pub(super) async fn start_cluster(&self, qdrant: &Asker, ids: &[NodeId]) -> Vec<io::Result<Machine>> {
+        // One whose storage tells nothing is none that may found a cluster: how it is broken is said when it is started.
+        let is_new = |id: &&NodeId| matches!(has_joined(&self.dir(id)), Ok(false));
+        let (new, members): (Vec<&NodeId>, Vec<&NodeId>) = ids.iter().partition(is_new);
+        let mut starts = futures::future::join_all(members.iter().map(|id| self.start_qdrant(qdrant, id))).await;
         for id in new {
-            machines.push(self.start_qdrant(qdrant, &id).await?);
+            let start = self.start_qdrant(qdrant, id).await;
+            // Whoever comes after a founder of whom nothing is known would found a second cluster.
+            let is_over = start.is_err() && members.is_empty() && !self.root.join(FOUNDED).exists();
+            starts.push(start);
+            if is_over {
+                break;
+            }
         }
-        machines.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(machines)
+        starts
     }
 
     /// Runs the registered node, unless it runs. Returns when a new one is a member and a returning one answers.
@@ -175,9 +178,13 @@ impl Process {
         let mut best: Option<(usize, String)> = None;
         for other in self.registered()?.iter().filter(|other| *other != id) {
             let dir = self.dir(other);
-            is_founded |= has_joined(&dir)?;
+            // One whose storage cannot be read has one, and keeps nobody out.
+            is_founded |= has_joined(&dir).unwrap_or(true);
             let machine = self.machine(other)?;
-            let Some(ports) = qdrant_node::ports(&dir)?.filter(|_| machine.ready == Some(true)) else { continue };
+            let Ok(Some(ports)) = qdrant_node::ports(&dir) else { continue };
+            if machine.ready != Some(true) {
+                continue;
+            }
             if let Some(told) = qdrant.told(&machine.address).await.filter(Told::is_member)
                 && best.as_ref().is_none_or(|(peers, _)| told.peers.len() > *peers)
             {

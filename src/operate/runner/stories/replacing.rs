@@ -100,12 +100,51 @@ async fn a_node_that_comes_back_is_not_forgotten() {
     // Nobody noticed, but it answers: the proof fails on that.
     let mut story = with_a_dead_node();
     story.begin(replace()).await;
-    story.step_seen("replicate", StepState::Done).await;
+    story.step_seen("restore", StepState::Done).await;
     story.world.revive(3);
     let ended = story.end().await;
     assert_eq!(ended.state, OperationState::Partial);
     assert!(ended.detail.contains("n3 answers again"), "{}", ended.detail);
     assert_eq!(story.world.members(), ["n1", "n2", "n3", "n4"]);
+}
+
+fn copies_asked(story: &Story) -> usize {
+    story.world.ledger().iter().filter(|line| line.starts_with("replicate")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_a_node_is_back_no_further_copy_is_made() {
+    // After one copy, the next on its way: that one arrives.
+    let mut story = with_a_dead_node();
+    story.begin(replace()).await;
+    story.step_seen("replicate", StepState::Done).await;
+    story.step_seen("replicate", StepState::Intent).await;
+    story.world.revive(3);
+    let ended = story.end().await;
+    let why = "restore n3: n3 is healthy again";
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Partial, why), "{ended:#?}");
+    assert_eq!((copies_asked(&story), plan::moved(&ended).count()), (2, 2), "{:#?}", story.world.ledger());
+    assert_eq!(story.world.members(), ["n1", "n2", "n3", "n4"]);
+
+    // Before the first copy: the new node is taken away again.
+    let mut story = with_a_dead_node();
+    story.begin(replace()).await;
+    story.step_seen("join", StepState::Done).await;
+    story.world.revive(3);
+    let ended = story.end().await;
+    assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, why), "{ended:#?}");
+    assert_eq!((copies_asked(&story), story.world.machines().len()), (0, 3), "{:#?}", story.world.ledger());
+    story.told().await;
+
+    // Well for a moment only: it is as dead as before.
+    let mut story = with_a_dead_node();
+    story.begin(replace()).await;
+    story.step_seen("replicate", StepState::Done).await;
+    story.world.revive(3);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    story.world.kill(3);
+    assert_eq!(story.end().await.state, OperationState::Succeeded, "{:#?}", story.world.ledger());
+    story.told().await;
 }
 
 #[tokio::test(start_paused = true)]
