@@ -636,8 +636,9 @@ async fn a_drain_goes_on_over_restarts_with_the_journal_on_disk() {
             None => break,
             Some(open) => drop(operator.resume(open)),
         }
-        // Each start lives for three reports, then is gone without a word.
-        for _ in 0..3 {
+        // Each start lives for four reports, then is gone without a word: it takes up the drain, calls off what was under
+        // way, and asks for it again.
+        for _ in 0..4 {
             if reports.recv().await.is_none_or(|report| matches!(report, Report::Ended { .. })) {
                 break;
             }

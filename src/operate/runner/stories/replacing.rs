@@ -129,7 +129,7 @@ async fn once_a_node_is_back_no_further_copy_is_made() {
     // Before the first copy: the new node is taken away again.
     let mut story = with_a_dead_node();
     story.begin(replace()).await;
-    story.step_seen("join", StepState::Done).await;
+    story.step_seen("join", StepState::Intent).await;
     story.world.revive(3);
     let ended = story.end().await;
     assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, why), "{ended:#?}");
