@@ -1,5 +1,5 @@
 //! A cluster of real Qdrant processes grows, shrinks, loses a node and loses its controller, under writes and searches,
-//! and at the end every point is there. It needs a Qdrant (tried with 1.19.0):
+//! and at the end every point is there. It needs a Qdrant (the driver is made from recordings of 1.19.0):
 //!
 //! `QDRANT_BIN=/path/to/qdrant cargo test --test qdrant_real -- --ignored --nocapture`
 
