@@ -52,6 +52,7 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
             address: "http://10.0.0.1:6333".into(),
             zone: None,
             state: NodeState::Serving,
+            drained: false,
         })
         .collect();
     let look = |window: &mut Window, memory: &Memory, check: usize| {
@@ -80,6 +81,7 @@ fn pool(bench: &mut criterion::Bencher<'_>, nodes: usize, machine: Option<&[u8]>
             outlook: &outlook,
             lead_times: &[],
             alerts: &[],
+            arrivals: &[],
         };
         decide(&policy, memory, &situation)
     };

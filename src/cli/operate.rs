@@ -113,10 +113,11 @@ pub async fn drain(args: &DrainArgs, out: &mut (dyn Write + Send)) -> Result<(),
     if args.undo {
         let client = Client::new(&args.on.asked.connection)?;
         let answer = client.delete(&path).await?;
-        return Ok(match client.output {
+        match client.output {
             Output::Json => out.write_all(pretty(&answer).as_bytes())?,
             Output::Text => writeln!(out, "{} is open for shards again", args.on.node)?,
-        });
+        }
+        return Ok(());
     }
     let ended = operate(&path, &args.on.asked, None, out).await?;
     let proof = ended.iter().flat_map(|operation| &operation.steps).find_map(Step::proof);

@@ -327,7 +327,8 @@ mod tests {
     #[test]
     fn the_speed_is_that_of_all_moves_together() {
         // Seconds from and to, bytes.
-        let cases: [(&[(i64, i64, u64)], Option<f64>); 5] = [
+        type Case = (&'static [(i64, i64, u64)], Option<f64>);
+        let cases: [Case; 5] = [
             (&[], None),
             (&[(0, 10, 1000)], Some(100.0)),
             (&[(0, 10, 1000), (20, 30, 1000)], Some(100.0)),

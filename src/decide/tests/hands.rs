@@ -119,7 +119,8 @@ fn a_member_that_has_come_may_be_adopted_by_hand_and_no_other() {
 
 #[test]
 fn nodes_are_asked_for_where_only_the_provider_is_missing() {
-    let cases: [(&str, fn(&mut World), u32); 8] = [
+    type Case = (&'static str, fn(&mut World), u32);
+    let cases: [Case; 8] = [
         ("one", |_| {}, 1),
         ("with a provider", |w| w.can_change = true, 0),
         ("while observing", |w| w.mode = Mode::Observe, 1),

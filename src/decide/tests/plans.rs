@@ -247,7 +247,8 @@ fn load_that_one_node_has_too_much_of() {
 #[test]
 fn a_streak_belongs_to_a_node_and_silence_is_no_vote() {
     let (hot, calm) = (Some(0.9), Some(0.5));
-    let cases: [(&str, Vec<[Option<f64>; 2]>, bool); 5] = [
+    type Case = (&'static str, Vec<[Option<f64>; 2]>, bool);
+    let cases: [Case; 5] = [
         ("five of one", vec![[hot, calm]; 5], true),
         ("another on top each time", [[hot, calm], [calm, hot]].repeat(4), false),
         ("a calm check starts over", [vec![[hot, calm]; 4], vec![[calm, calm]], vec![[hot, calm]; 4]].concat(), false),

@@ -77,8 +77,10 @@ pub fn pushed<'a>(look: &Look<'a>, wanting: &[&Known], told: &[String]) -> Pushe
     if let Some(running) = spreading(look) {
         return Pushed::Waits(running);
     }
-    let helps: Option<Vec<String>> =
-        ones.iter().map(|(node, alone)| Some(format!("{alone}; {}", help(look, &[node.clone()])?))).collect();
+    let helps: Option<Vec<String>> = ones
+        .iter()
+        .map(|(node, alone)| Some(format!("{alone}; {}", help(look, std::slice::from_ref(node))?)))
+        .collect();
     Pushed::ByOne(helps.and_then(|helps| rather(look, told, helps)))
 }
 

@@ -73,7 +73,8 @@ async fn an_answer_in_doubt_stays_in_doubt_and_a_refusal_is_told() {
 #[tokio::test]
 async fn nothing_is_asked_for_where_it_cannot_be_seen_whole() {
     let relocation = a_move("alpha", 0, "n1", "n2");
-    let cases: [(&str, &dyn Fn(&Nodes)); 4] = [
+    type Case<'a> = (&'static str, &'a dyn Fn(&Nodes));
+    let cases: [Case; 4] = [
         ("no majority", &|nodes| {
             nodes.kill(2);
             nodes.kill(3);
