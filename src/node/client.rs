@@ -87,15 +87,17 @@ impl Client {
         fastrand::shuffle(&mut nodes);
         let mut last = ClientError::Nobody("no address given".to_owned());
         for address in nodes {
-            last = match self.peers.ask(method.clone(), &address, path, body, LIMIT).await {
+            match self.peers.ask(method.clone(), &address, path, body, LIMIT).await {
                 Ok(answer) => return Ok(answer),
-                Err(error @ PeerError::Unreachable { .. }) => ClientError::Nobody(error.to_string()),
+                // A node that answered, if only to say that it cannot, tells more than one that is not there.
+                Err(PeerError::Unreachable { .. }) if matches!(last, ClientError::Unavailable(_)) => {}
+                Err(error @ PeerError::Unreachable { .. }) => last = ClientError::Nobody(error.to_string()),
                 Err(PeerError::Refused { status, detail, .. }) if status != StatusCode::SERVICE_UNAVAILABLE => {
                     return Err(ClientError::Refused { status, detail });
                 }
-                Err(error) if reads => ClientError::Unavailable(error.to_string()),
+                Err(error) if reads => last = ClientError::Unavailable(error.to_string()),
                 Err(error) => return Err(ClientError::Unavailable(error.to_string())),
-            };
+            }
         }
         Err(last)
     }

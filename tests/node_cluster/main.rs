@@ -184,7 +184,11 @@ async fn a_sole_copy_is_never_taken_out_and_survives_a_kill() {
     world.kill("b").await;
     let refused = client.upsert("c", &(0..300).map(|n| (n, vector(n, 0))).collect::<Vec<_>>()).await;
     assert!(matches!(refused, Err(ClientError::Unavailable(_))), "{refused:?}");
-    assert!(matches!(client.count("c").await, Err(ClientError::Unavailable(_))), "a part was given for the whole");
+    // In whatever order the nodes are asked, and though the one that is not there may be the last.
+    for _ in 0..8 {
+        let counted = client.count("c").await;
+        assert!(matches!(counted, Err(ClientError::Unavailable(_))), "{counted:?}");
+    }
     let seen = store.inventory(None).await.unwrap();
     assert!(seen.on(&id("b")).all(|r| r.state == ReplicaState::Active), "{:?}", seen.shards);
     assert!(!seen.member(&id("b")).unwrap().healthy);
