@@ -6,8 +6,13 @@ use super::state::State;
 
 /// Up to so many pairs of movable copy and receiving node.
 const PAIRS: usize = 400;
-/// Placements looked at, at most.
-const STEPS: u32 = 20_000;
+/// Placements looked at in one round, at most, for one that costs less.
+const FOR_LESS: u32 = 2_000;
+/// And for one between the lines: mostly there is none, which no bound tells beforehand.
+const FOR_BALANCE: u32 = 500;
+/// A round looks at what costs up to so many times the lower bound; the last one at everything. Cheap placements are
+/// few, so they are found before the steps are used up by dear ones.
+const ROUNDS: [f64; 4] = [1.1, 1.3, 1.7, 2.5];
 
 /// Looks for a placement between the lines if the given one is not, then for one that is as even and costs less.
 pub(super) fn refine(state: &mut State) {
@@ -23,10 +28,10 @@ pub(super) fn refine(state: &mut State) {
     let within = |high: Weight, n: usize| [COUNT, BYTES].map(|d| lows[n][d].min(state.weight[n][d]).min(high[d]));
     let as_even: Vec<Weight> = (0..lows.len()).map(|n| within(high, n)).collect();
     let is_within = [COUNT, BYTES].iter().all(|&d| reached[d] <= high[d]) && as_even == lows;
-    let better = (!is_within).then(|| search(state, high, lows, u64::MAX)).flatten();
+    let better = (!is_within).then(|| search(state, high, lows, u64::MAX, FOR_BALANCE)).flatten();
     let found = better.or_else(|| {
         let relaxed = [COUNT, BYTES].map(|d| high[d].max(reached[d]));
-        search(state, relaxed, as_even, state.cost())
+        search(state, relaxed, as_even, state.cost(), FOR_LESS)
     });
     for (c, to) in found.into_iter().flatten().enumerate() {
         if state.at[c] != to {
@@ -35,8 +40,8 @@ pub(super) fn refine(state: &mut State) {
     }
 }
 
-/// The cheapest placement between these lines that costs less than `cost`, as far as the search came.
-fn search(state: &State, high: Weight, low: Vec<Weight>, cost: u64) -> Option<Vec<usize>> {
+/// The cheapest placement between these lines that costs less than `cost`, as far as so many steps a round lead.
+fn search(state: &State, high: Weight, low: Vec<Weight>, cost: u64, steps: u32) -> Option<Vec<usize>> {
     let mut from_home = state.clone();
     for c in 0..state.at.len() {
         if state.moved(c) {
@@ -44,8 +49,16 @@ fn search(state: &State, high: Weight, low: Vec<Weight>, cost: u64) -> Option<Ve
         }
     }
     let none = vec![0; state.at.len()];
-    let mut search = Search { state: from_home, high, low, barred: none, least: cost, best: None, left: STEPS };
-    search.dive(0);
+    let mut search = Search { state: from_home, high, low, barred: none, least: cost, best: None, left: steps };
+    let bound = search.still_needed()?;
+    let limits = ROUNDS.map(|times| (bound as f64 * times) as u64 + 1).into_iter().filter(|limit| *limit < cost);
+    for limit in limits.chain([cost]) {
+        (search.least, search.left) = (limit, steps);
+        search.dive(0);
+        if search.best.is_some() {
+            break;
+        }
+    }
     search.best
 }
 
