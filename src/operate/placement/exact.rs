@@ -9,7 +9,7 @@ const PAIRS: usize = 400;
 /// Placements looked at in one round, at most, for one that costs less.
 const FOR_LESS: u32 = 2_000;
 /// And for one between the lines: mostly there is none, which no bound tells beforehand.
-const FOR_BALANCE: u32 = 500;
+const FOR_BALANCE: u32 = 200;
 /// A round looks at what costs up to so many times the lower bound; the last one at everything. Cheap placements are
 /// few, so they are found before the steps are used up by dear ones.
 const ROUNDS: [f64; 4] = [1.1, 1.3, 1.7, 2.5];
