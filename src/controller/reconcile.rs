@@ -152,7 +152,7 @@ impl Controller {
         why: &str,
     ) -> Result<(), String> {
         let (what, step) = if cordoned { ("set anew", "cordon") } else { ("lifted", "uncordon") };
-        let summary = format!("cordon of {node} {what}: {why}");
+        let summary = format!("the cordon of {node} is to be {what}: {why}");
         let detail = json!({"operation": operation, "node": node, "step": step});
         let entry = self.entry(now, HistoryKind::Step, super::OURSELVES, &summary, &detail);
         if let Err(error) = self.journal.append(entry).await {

@@ -419,7 +419,8 @@ impl<'a> Stage<'a> {
         let mut ended: BTreeMap<String, u32> = BTreeMap::new();
         for row in &rows {
             let step = &row.detail["step"];
-            if row.kind == HistoryKind::Step && !step.is_null() {
+            // A left-over cordon is told of before each try, by the name of the step alone.
+            if row.kind == HistoryKind::Step && step.is_object() {
                 let key = format!("{} {}", step["key"], step["state"]);
                 *ended.entry(key).or_default() += 1;
             }

@@ -242,7 +242,7 @@ async fn a_cordon_that_the_store_has_lost_is_set_anew_and_nothing_is_moved_there
 async fn set_anew(stage: &Stage) -> usize {
     let query = HistoryQuery { kind: Some(HistoryKind::Step), limit: 1000, ..HistoryQuery::default() };
     let rows = stage.journal.history(&query).await.expect("a history");
-    rows.iter().filter(|row| row.summary.starts_with("cordon of n4 set anew")).count()
+    rows.iter().filter(|row| row.summary.starts_with("the cordon of n4 is to be set anew")).count()
 }
 
 #[tokio::test(start_paused = true)]

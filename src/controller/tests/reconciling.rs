@@ -128,7 +128,7 @@ async fn a_cordon_of_ours_is_lifted_and_one_of_others_is_not() {
     controller.check(&stage).await;
     assert_eq!(unexplained(&controller), [("n1".to_string(), UnexplainedKind::LeftOverCordon)]);
     let steps = history(&stage, HistoryKind::Step).await;
-    assert!(steps.last().expect("a row").starts_with("cordon of n5 lifted: operation "), "{steps:#?}");
+    assert!(steps.last().expect("a row").starts_with("the cordon of n5 is to be lifted: operation "), "{steps:#?}");
 }
 
 #[tokio::test(start_paused = true)]
