@@ -70,8 +70,9 @@ async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
         let id = place.ask(what).await;
         // Once at the first move that runs, and once more at a later one.
         for kill in 1..=2 {
-            let killed = place.kill_during_a_move(&id).await;
-            eprintln!("{what}: kill {kill} of the controller {killed}");
+            let (is_on_its_way, done) = place.kill_during_a_move(&id).await;
+            eprintln!("{what}: kill {kill} of the controller {done}, a shard on its way: {is_on_its_way}");
+            assert!(is_on_its_way || kill > 1, "no shard was on its way when the controller was killed");
             place.world.start().await;
             load.follow(&place.world);
         }

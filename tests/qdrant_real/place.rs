@@ -95,20 +95,21 @@ impl Place {
         self.world.until(&format!("an operation {kind} has ended"), WAIT, ended).await
     }
 
-    /// `kill -9` of the controller while a shard is on its way, or later if that was quick; says when it was.
-    pub async fn kill_during_a_move(&mut self, id: &str) -> String {
+    /// `kill -9` of the controller while a shard is on its way, or later if that was quick. Whether one was, and what was
+    /// done by then.
+    pub async fn kill_during_a_move(&mut self, id: &str) -> (bool, String) {
         let moving = async |w: &World| {
             let operation = operation(w, id).await?;
             let steps = operation["steps"].as_array()?;
-            let running = steps.iter().find(|s| s["step"] == "move" && s["state"] == "running");
+            let running = steps.iter().find(|s| s["step"] == "move" && s["state"] == "intent");
             let all = steps.iter().filter(|s| s["step"] == "move").count();
             let done = steps.iter().filter(|s| s["step"] == "move" && s["state"] == "done").count();
-            let when = format!("with {done} of {all} moves done");
-            running.map(|_| when.clone()).or_else(|| is_over(&operation).then(|| format!("after the end, {when}")))
+            (running.is_some() || is_over(&operation))
+                .then(|| (running.is_some(), format!("with {done} of {all} moves done")))
         };
-        let when = self.world.until("a shard is on its way", WAIT, moving).await;
+        let killed = self.world.until("a shard is on its way", WAIT, moving).await;
         self.world.kill();
-        when
+        killed
     }
 
     /// `kill -9` of a node.
