@@ -71,10 +71,12 @@ impl Faults {
         self.scripted.entry(call).or_default().extend(faults);
     }
 
+    #[cfg(test)]
     pub fn first_of_each(&mut self, fault: Fault) {
         self.first_of_each = Some(fault);
     }
 
+    #[cfg(test)]
     pub fn nth(&mut self, n: u32, fault: Fault) {
         self.nth = Some((n, fault));
     }

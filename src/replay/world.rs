@@ -213,16 +213,6 @@ impl World {
         self.state().faults.script(call, faults);
     }
 
-    /// The first call with each key does this instead.
-    pub fn fault_each(&self, fault: Fault) {
-        self.state().faults.first_of_each(fault);
-    }
-
-    /// The n-th call, counted from 1, does this instead.
-    pub fn fault_nth(&self, n: u32, fault: Fault) {
-        self.state().faults.nth(n, fault);
-    }
-
     /// Every call that asked for a change, in order.
     pub fn ledger(&self) -> Vec<String> {
         self.as_left().ledger.iter().filter(|line| line.is_call).map(|line| line.text.clone()).collect()

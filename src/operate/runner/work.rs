@@ -85,11 +85,11 @@ impl Run {
     /// The next step, or the end.
     async fn forward(&mut self) -> Result<(), Halt> {
         self.until_allowed().await?;
+        if let Some(why) = self.failed_before() {
+            self.operation.detail = why;
+            return self.take_back().await;
+        }
         let Some(i) = plan::next_step(&self.operation) else {
-            if let Some(why) = self.failed_before() {
-                self.operation.detail = why;
-                return self.take_back().await;
-            }
             // Cancelled while the last step was under way.
             if self.cancelled() && plan::can_undo(&self.operation) {
                 return self.take_back().await;

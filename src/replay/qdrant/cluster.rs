@@ -30,9 +30,10 @@ pub struct Cluster {
     drawn: u64,
 }
 
-/// All points of a collection, counted over the copies that serve.
+/// All points of a collection, counted over the copies that are called active.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
+    /// Those that every active copy has.
     pub points: BTreeMap<u64, u64>,
     /// Shards of which no active copy lies on a disk.
     pub lost: Vec<u32>,
@@ -182,8 +183,11 @@ impl Cluster {
             match stores.first() {
                 None => census.lost.push(number),
                 Some(first) => {
-                    census.points.extend(first.iter().map(|(id, hash)| (*id, *hash)));
-                    if stores.iter().any(|store| store != first) {
+                    let differs = stores.iter().any(|store| store != first);
+                    let everywhere = |(id, hash): &(&u64, &u64)| stores.iter().all(|s| s.get(id) == Some(hash));
+                    let common = first.iter().filter(|point| !differs || everywhere(point));
+                    census.points.extend(common.map(|(id, hash)| (*id, *hash)));
+                    if differs {
                         census.differing.push(number);
                     }
                 }

@@ -1,4 +1,4 @@
-//! One operation over the invented cluster, without a controller: it dies where it is told to, and is taken up again.
+//! One operation over an invented cluster, without a controller: it dies where it is told to, and is taken up again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,10 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::clock::TokioClock;
 use crate::model::*;
+use crate::operate::drivers::{Datastore, Provider};
 use crate::operate::plan::{Planning, plan};
 use crate::operate::runner::{Hands, Operator, Pace, Report, Service, Standing};
 use crate::record::{HistoryQuery, Journal, MemoryJournal};
-use crate::replay::{Mortal, World, node};
+use crate::replay::Mortal;
+use crate::replay::faults::Faults;
+use crate::replay::mortal::Witness;
 
 pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -45,42 +48,18 @@ impl Standing for Stands {
     }
 }
 
-/// The kinds of work that are taken apart, each over eight shards with two copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    Up,
-    /// Two nodes, and so two shards on their way at once.
-    UpByTwo,
-    Down,
-    /// In a store that only ever copies.
-    DownByCopies,
-    Replace,
-}
+/// An invented cluster that an operation may be taken apart over.
+pub trait Scene: Witness + Sized + 'static {
+    /// What a start of the operator reaches it through.
+    fn reach(self: &Arc<Self>) -> (Arc<dyn Provider>, Arc<dyn Datastore>);
 
-impl Work {
-    pub const ALL: [Work; 5] = [Work::Up, Work::UpByTwo, Work::Down, Work::DownByCopies, Work::Replace];
+    fn set_faults(&self, set: impl FnOnce(&mut Faults));
 
-    pub async fn world(self) -> Arc<World> {
-        let world = World::new(if self == Work::Up { 3 } else { 4 }, 8, 2);
-        if self == Work::DownByCopies {
-            world.only_copies();
-        }
-        if self == Work::Replace {
-            world.kill(3);
-            tokio::time::sleep(Duration::from_secs(10)).await; // the others have noticed
-        }
-        world
-    }
+    /// Every call that asked for a change, in order.
+    fn ledger(&self) -> Vec<String>;
 
-    pub fn operation(self) -> Operation {
-        let action = match self {
-            Work::Up => Action::ScaleUp { nodes: 1, target: 4 },
-            Work::UpByTwo => Action::ScaleUp { nodes: 2, target: 6 },
-            Work::Down | Work::DownByCopies => Action::ScaleDown { node: node(3), target: 3 },
-            Work::Replace => Action::Replace { node: node(3) },
-        };
-        planned("op", action, &[node(5), node(6)])
-    }
+    /// Everything that must hold at the end; the first thing that does not.
+    fn check(&self) -> Result<(), String>;
 }
 
 pub fn planned(id: &str, action: Action, names: &[NodeId]) -> Operation {
@@ -116,16 +95,25 @@ fn pace() -> Pace {
 /// What a start of the operator works with; a test may put something broken in between.
 pub type Twist = fn(Hands) -> Hands;
 
+/// Longer than all deadlines together: in paused time that costs nothing.
+const LONGEST: Duration = Duration::from_secs(100_000);
+
+/// Hears reports until the operation ends or is blocked.
+async fn over(reports: &mut mpsc::UnboundedReceiver<Report>) {
+    let is_over = |report: &Report| matches!(report, Report::Ended { .. } | Report::Blocked { .. });
+    while !is_over(&reports.recv().await.expect("the runner ended without a word")) {}
+}
+
 /// One cluster, one journal, and one operator after the other.
-pub struct Bench {
-    pub world: Arc<World>,
+pub struct Bench<W> {
+    pub world: Arc<W>,
     base: MemoryJournal,
     twist: Twist,
     life: Option<(Operator, mpsc::UnboundedReceiver<Report>)>,
 }
 
-impl Bench {
-    pub fn new(world: Arc<World>, twist: Twist) -> Bench {
+impl<W: Scene> Bench<W> {
+    pub fn new(world: Arc<W>, twist: Twist) -> Bench<W> {
         Bench { world, base: MemoryJournal::new(), twist, life: None }
     }
 
@@ -133,14 +121,10 @@ impl Bench {
     pub async fn lives(&mut self, begins: Option<Operation>, dies_at: Option<u32>) -> bool {
         self.life = None; // whoever lived before is dead
         tokio::task::yield_now().await;
-        self.world.crash.arm(dies_at);
+        self.world.crash().arm(dies_at);
         let journal = Arc::new(Mortal::new(self.base.reopen(), self.world.clone()));
-        let hands = Hands {
-            provider: self.world.clone(),
-            datastore: self.world.clone(),
-            journal,
-            clock: TokioClock::starting_at(START),
-        };
+        let (provider, datastore) = self.world.reach();
+        let hands = Hands { provider, datastore, journal, clock: TokioClock::starting_at(START) };
         let (send, reports) = mpsc::unbounded_channel();
         let hands = (self.twist)(hands);
         let operator = Operator::new(hands, pace(), Arc::new(Stands::default()), send);
@@ -156,13 +140,12 @@ impl Bench {
                     None => return,
                 },
             }
-            let over = |report: &Report| matches!(report, Report::Ended { .. } | Report::Blocked { .. });
-            while !over(&reports.recv().await.expect("the runner ended without a word")) {}
+            over(reports).await;
         };
-        let life = tokio::time::timeout(Duration::from_secs(100_000), life);
+        let life = tokio::time::timeout(LONGEST, life);
         let died = tokio::select! {
             biased;
-            () = self.world.crash.happened.notified() => true,
+            () = self.world.crash().happened.notified() => true,
             ended = life => {
                 ended.expect("the operation never ended");
                 false
@@ -172,8 +155,17 @@ impl Bench {
             self.life = None;
             tokio::task::yield_now().await;
         }
-        self.world.crash.arm(None);
+        self.world.crash().arm(None);
         died
+    }
+
+    /// A person orders something about an operation that is blocked; runs until the end or the next block.
+    pub async fn obeys(&mut self, id: &OperationId, what: Verb) -> Result<(), String> {
+        let (operator, reports) = self.life.as_mut().expect("somebody lives");
+        let order = Order { what, who: "a person".into(), reason: Some("I have looked".into()) };
+        operator.order(id, &order).await.map_err(|no| format!("{what:?}: {no:?}"))?;
+        tokio::time::timeout(LONGEST, over(reports)).await.expect("the operation never ended");
+        Ok(())
     }
 
     pub async fn operations(&self) -> Vec<Operation> {
@@ -182,16 +174,22 @@ impl Bench {
 
     /// Everything that must hold once an operation is over; the first thing that does not.
     pub async fn judged(&self) -> Result<(), String> {
+        self.settled().await?;
+        self.told_once().await
+    }
+
+    /// The world is in order, and no operation is open.
+    pub async fn settled(&self) -> Result<(), String> {
         tokio::time::sleep(Duration::from_secs(4000)).await; // whatever was late has come by now
         self.world.check()?;
-        for operation in self.operations().await {
-            if !operation.state.is_final() {
-                return Err(format!("{:?}: {}", operation.state, operation.detail));
-            }
+        match self.operations().await.iter().find(|operation| !operation.state.is_final()) {
+            Some(open) => Err(format!("{:?}: {}", open.state, open.detail)),
+            None => Ok(()),
         }
-        if self.world.cordoned() > 0 {
-            return Err("a node is left cordoned".into());
-        }
+    }
+
+    /// The audit trail has each operation's beginning and end, and each effect, once.
+    async fn told_once(&self) -> Result<(), String> {
         let query = HistoryQuery { limit: 1000, ..HistoryQuery::default() };
         let rows = self.base.history(&query).await.expect("a history");
         let told = |kind| rows.iter().filter(|row| row.kind == kind).map(|row| row.summary.clone()).collect::<Vec<_>>();

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::bench::{Bench, Work, paused, planned};
+use super::apart::Piece;
+use super::bench::{Bench, paused, planned};
+use super::works::Work;
 use crate::clock::Clock;
 use crate::controller::Parts;
 use crate::model::*;
@@ -63,7 +65,7 @@ type Twist = fn(Hands) -> Hands;
 /// Two lives over one piece of work; what was broken.
 fn broken_by(bug: Twist, work: Work, spoil: impl Fn(&World), dies_at: Option<u32>) -> String {
     paused().block_on(async {
-        let world = work.world().await;
+        let world = work.scene().await;
         spoil(&world);
         let mut bench = Bench::new(world, bug);
         let begins = Some(work.operation());
@@ -100,7 +102,7 @@ fn each_bug_breaks_a_law() {
 #[test]
 fn a_name_that_is_given_twice_breaks_a_law() {
     let broken = paused().block_on(async {
-        let mut bench = Bench::new(Work::Up.world().await, |hands| hands);
+        let mut bench = Bench::new(Work::Up.scene().await, |hands| hands);
         bench.world.set_ready(false);
         bench.lives(Some(Work::Up.operation()), None).await;
         bench.world.set_ready(true);

@@ -1,6 +1,9 @@
 //! The simulator held against itself, and the product held against its promises.
 
+mod apart;
 mod bench;
 mod bugs;
 mod crashes;
+mod qdrant;
 mod seeds;
+mod works;

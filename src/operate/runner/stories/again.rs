@@ -125,3 +125,19 @@ async fn what_breaks_off_while_no_controller_runs_is_cleared_away_first() {
         assert_eq!(story.asked("cancel").len(), 1, "{what}: {:#?}", story.world.ledger());
     }
 }
+
+/// The node cannot be asked whether it is empty, and by the next start it can: what failed is not gone past.
+#[tokio::test(start_paused = true)]
+async fn what_failed_right_before_a_death_is_taken_back_after_it() {
+    for first in 1.. {
+        let mut story = four();
+        story.world.cut_off(3, true);
+        let died = runs_or_dies(&mut story, Some(planned(down())), Some(first)).await;
+        story.world.cut_off(3, false);
+        after_crashes(&format!("dies at {first}"), &mut story).await;
+        if !died {
+            assert!(first > 20, "only {first} instants");
+            return;
+        }
+    }
+}
