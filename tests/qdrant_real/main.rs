@@ -10,7 +10,7 @@ mod place;
 
 use std::time::Instant;
 
-use load::{Load, ONE, TWO};
+use load::{Load, ONE, SHARDS, TWO};
 use place::{Place, moved};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn three_nodes_to_four_and_back_under_writes_and_searches() {
     let mut all_moved = (0, 0);
     for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
         let began = Instant::now();
-        let operation = place.operate(what).await;
+        let operation = place.operate(what, json!({})).await;
         assert_eq!(operation["state"], "succeeded", "{operation:#}\n{}", place.world.logs());
         let (shards, bytes) = moved(&operation);
         eprintln!("{what}: {:.1} s, {shards} shards, {bytes} bytes moved", began.elapsed().as_secs_f64());
@@ -67,7 +67,7 @@ async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
     let mut place = Place::of_three().await;
     let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
     for (what, nodes) in [("scale-up", 4), ("scale-down", 3)] {
-        let id = place.ask(what).await;
+        let id = place.ask(what, json!({})).await;
         // Once at the first move that runs, and once more at a later one.
         for kill in 1..=2 {
             let (is_on_its_way, done) = place.kill_during_a_move(&id).await;
@@ -85,6 +85,38 @@ async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
         let begun = items.as_array().expect("operations").iter().filter(|o| o["kind"] == json!(what.replace('-', "_")));
         assert_eq!(begun.count(), 1, "{items:#}");
     }
+    let told = load.end(&place.world).await;
+    eprintln!("{told}");
+    told.nothing_is_lost();
+    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+    place.every_shard_has(ONE, 1).await;
+    place.every_shard_has(TWO, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs QDRANT_BIN"]
+async fn a_skewed_cluster_is_evened_out_and_the_leader_of_the_consensus_leaves() {
+    let place = Place::of_three().await;
+    let load = Load::begin(&place.world, &[(ONE, 1), (TWO, 2)], POINTS).await;
+    place.pile_up(ONE, "default-1").await;
+    let evened = place.operate("rebalance", json!({})).await;
+    assert_eq!(evened["state"], "succeeded", "{evened:#}\n{}", place.world.logs());
+    let (shards, bytes) = moved(&evened);
+    eprintln!(
+        "rebalance: {shards} shards, {bytes} bytes moved; {} of {SHARDS} on one node",
+        place.most_on_one(ONE).await
+    );
+    assert!(shards > 0, "nothing was moved: {evened:#}");
+    assert!(place.most_on_one(ONE).await < SHARDS as usize, "all are where they were");
+
+    let added = place.operate("scale-up", json!({})).await;
+    assert_eq!(added["state"], "succeeded", "{added:#}\n{}", place.world.logs());
+    let leader = place.leader().await;
+    let removed = place.operate("scale-down", json!({ "node": leader })).await;
+    assert_eq!(removed["state"], "succeeded", "{removed:#}\n{}", place.world.logs());
+    eprintln!("{leader}, which led the consensus, has left; {} leads now", place.leader().await);
+    place.world.settled(3).await;
+    assert!(!place.processes().contains(&leader));
     let told = load.end(&place.world).await;
     eprintln!("{told}");
     told.nothing_is_lost();

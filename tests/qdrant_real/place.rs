@@ -1,5 +1,6 @@
 //! A controller over three real Qdrant nodes, and what is asked of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,10 +58,10 @@ impl Place {
     }
 
     /// Asks for it, until no guard holds it back any more, and gives its operation's id.
-    pub async fn ask(&self, what: &str) -> String {
+    pub async fn ask(&self, what: &str, with: Value) -> String {
         let held = std::sync::Mutex::new(Value::Null);
         let begun = async |w: &World| {
-            let (status, answer) = w.post(&format!("/autoscaling/{what}"), Some(json!({}))).await;
+            let (status, answer) = w.post(&format!("/autoscaling/{what}"), Some(with.clone())).await;
             let id = answer["operation"]["id"].as_str().filter(|_| status == 202).map(String::from);
             if id.is_none() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -75,8 +76,8 @@ impl Place {
     }
 
     /// Asks for it, and gives the operation that has ended.
-    pub async fn operate(&self, what: &str) -> Value {
-        let id = self.ask(what).await;
+    pub async fn operate(&self, what: &str, with: Value) -> Value {
+        let id = self.ask(what, with).await;
         self.end_of(&id).await
     }
 
@@ -144,7 +145,7 @@ impl Place {
         let whole = async |_: &World| {
             let told = self.qdrant(&format!("/collections/{collection}/cluster")).await;
             let result = &told["result"];
-            let mut held = std::collections::BTreeMap::<u64, Vec<&str>>::new();
+            let mut held = BTreeMap::<u64, Vec<&str>>::new();
             for side in ["local_shards", "remote_shards"] {
                 for shard in result[side].as_array()? {
                     held.entry(shard["shard_id"].as_u64()?).or_default().push(shard["state"].as_str()?);
@@ -157,14 +158,84 @@ impl Place {
         self.world.until(&format!("{collection} has {copies} active copies of each shard"), WAIT, whole).await;
     }
 
-    async fn qdrant(&self, path: &str) -> Value {
-        let status = self.world.status().await;
-        let nodes = status["nodes"].as_array().expect("nodes");
-        let node = nodes.iter().find(|n| n["state"] == "serving").expect("a node that serves");
-        let url = format!("{}{path}", node["address"].as_str().expect("an address"));
-        let answer = super::common::http().get(&url).send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
-        answer.json().await.unwrap_or_else(|e| panic!("{url}: {e}"))
+    /// Somebody else moves every shard of the collection onto one node.
+    pub async fn pile_up(&self, collection: &str, node: &str) {
+        let to = self.peers().await[node].0;
+        for shard in 0..super::load::SHARDS {
+            let from = self.holders(collection).await[&shard][0];
+            if from == to {
+                continue;
+            }
+            let request = json!({"move_shard": {"shard_id": shard, "from_peer_id": from, "to_peer_id": to}});
+            let url = format!("{}/collections/{collection}/cluster", self.addresses().await[node]);
+            let answer = super::common::http().post(&url).json(&request).send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+            let moved = async |_: &World| (self.holders(collection).await.get(&shard)? == &[to]).then_some(());
+            self.world.until(&format!("{collection}/{shard} is on {node}"), WAIT, moved).await;
+        }
     }
+
+    /// The peers that hold an active copy of each shard.
+    async fn holders(&self, collection: &str) -> BTreeMap<u32, Vec<u64>> {
+        let told = self.qdrant(&format!("/collections/{collection}/cluster")).await;
+        let result = &told["result"];
+        let mut holders = BTreeMap::<u32, Vec<u64>>::new();
+        for side in ["local_shards", "remote_shards"] {
+            for shard in result[side].as_array().expect("shards").iter().filter(|s| s["state"] == "Active") {
+                let peer = shard["peer_id"].as_u64().or_else(|| result["peer_id"].as_u64()).expect("a peer");
+                let number = shard["shard_id"].as_u64().expect("a number") as u32;
+                holders.entry(number).or_default().push(peer);
+            }
+        }
+        holders
+    }
+
+    /// The most shards of the collection that a node holds.
+    pub async fn most_on_one(&self, collection: &str) -> usize {
+        let mut held = BTreeMap::<u64, usize>::new();
+        for peer in self.holders(collection).await.into_values().flatten() {
+            *held.entry(peer).or_default() += 1;
+        }
+        held.into_values().max().unwrap_or(0)
+    }
+
+    /// The node that leads the consensus.
+    pub async fn leader(&self) -> String {
+        let peers = self.peers().await;
+        let leads = |(peer, leader): &(u64, u64)| peer == leader;
+        peers.into_iter().find(|(_, told)| leads(told)).expect("a leader among the nodes").0
+    }
+
+    /// By node: its peer id, and that of the leader as it tells it.
+    async fn peers(&self) -> BTreeMap<String, (u64, u64)> {
+        let mut peers = BTreeMap::new();
+        for (node, address) in self.addresses().await {
+            let told = get(&format!("{address}/cluster")).await;
+            let peer = |value: &Value| value.as_u64().expect("a peer's id");
+            let both = (peer(&told["result"]["peer_id"]), peer(&told["result"]["raft_info"]["leader"]));
+            peers.insert(node, both);
+        }
+        peers
+    }
+
+    /// Of the nodes that serve.
+    async fn addresses(&self) -> BTreeMap<String, String> {
+        let status = self.world.status().await;
+        let serving = status["nodes"].as_array().expect("nodes").iter().filter(|n| n["state"] == "serving");
+        let text = |value: &Value| value.as_str().expect("a text").to_string();
+        serving.map(|n| (text(&n["id"]), text(&n["address"]))).collect()
+    }
+
+    async fn qdrant(&self, path: &str) -> Value {
+        let addresses = self.addresses().await;
+        let address = addresses.values().next().expect("a node that serves");
+        get(&format!("{address}{path}")).await
+    }
+}
+
+async fn get(url: &str) -> Value {
+    let answer = super::common::http().get(url).send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+    answer.json().await.unwrap_or_else(|e| panic!("{url}: {e}"))
 }
 
 async fn operation(world: &World, id: &str) -> Option<Value> {
