@@ -129,9 +129,13 @@ pub async fn drain(args: &DrainArgs, out: &mut (dyn Write + Send)) -> Result<(),
 
 fn proven(node: &NodeId, proof: &Proof) -> String {
     let others: Vec<&str> = proof.witnesses.iter().map(String::as_str).filter(|w| *w != node.as_str()).collect();
+    let deleted = match &proof.deleted[..] {
+        [] => String::new(),
+        some => format!("; deleted meanwhile: {}", text::one_line(&some.join(", "))),
+    };
     format!(
         "{node} holds nothing:\n  read at {} and at {}: it says so itself, and {} agreed\n  \
-         {} complete on the other nodes, nothing in transfer\n\
+         {} complete on the other nodes, nothing in transfer{deleted}\n\
          it stays a member, to which nothing is moved: `vecscale drain {node} --undo` takes that back\n",
         text::instant(&proof.first_read_at),
         text::instant(&proof.second_read_at),

@@ -222,6 +222,8 @@ pub struct Proof {
     pub witnesses: Vec<String>,
     /// Complete on the other nodes.
     pub shards: u32,
+    /// Collections that were deleted meanwhile.
+    pub deleted: Vec<String>,
 }
 
 /// `202` to a manual operation, `200` to an order about one.

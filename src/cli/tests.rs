@@ -733,7 +733,7 @@ async fn a_drain_ends_with_the_proof_and_can_be_taken_back() {
     let mut done = ended("succeeded", "n3 is empty");
     done["steps"] = json!([{"step": "validate"}, {"step": "prove", "node": "n3", "output": {"node": "n3",
         "first_read_at": "2026-01-31T03:12:40.000Z", "second_read_at": "2026-01-31T03:12:42.000Z",
-        "witnesses": ["n1", "n2", "n3"], "shards": 6}}]);
+        "witnesses": ["n1", "n2", "n3"], "shards": 6, "deleted": ["old"]}}]);
     let server = Server::with([
         ("POST /autoscaling/nodes/n3/drain", 202, json!({"operation": running(1, 0)})),
         ("GET /autoscaling/operations/0198", 200, done),
@@ -747,7 +747,7 @@ async fn a_drain_ends_with_the_proof_and_can_be_taken_back() {
       succeeded in 42 s: n3 is empty
     n3 holds nothing:
       read at 2026-01-31 03:12:40Z and at 2026-01-31 03:12:42Z: it says so itself, and n1, n2 agreed
-      6 shards complete on the other nodes, nothing in transfer
+      6 shards complete on the other nodes, nothing in transfer; deleted meanwhile: old
     it stays a member, to which nothing is moved: `vecscale drain n3 --undo` takes that back
     ");
     let (said, result) = server.types("drain n3 --undo").await;

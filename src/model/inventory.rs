@@ -121,6 +121,10 @@ pub struct Inventory {
     /// Copies wanted per shard, by collection.
     #[serde(default)]
     pub wanted_replicas: BTreeMap<Arc<str>, u32>,
+    /// Whether `wanted_replicas` has every collection there is, by a list of the store's own: one that it has not was
+    /// deleted.
+    #[serde(default)]
+    pub lists_collections: bool,
     #[serde(default)]
     pub shards: Vec<Replica>,
     #[serde(default)]

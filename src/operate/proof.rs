@@ -20,6 +20,9 @@ struct Findings {
     witnesses: Vec<NodeId>,
     /// Shards that were found complete on the other nodes.
     shards: usize,
+    /// Collections that had shards on the node, and were deleted meanwhile.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    deleted: BTreeSet<String>,
 }
 
 /// Says that a node held nothing in two reads apart: it said so itself, the others agreed, nothing was in transfer,
@@ -134,14 +137,15 @@ async fn twice(
     if first.witnesses != second.witnesses {
         return Err(NotProven("the members changed between the two reads".into()));
     }
-    let Seen { witnesses, shards } = second;
-    Ok(Findings { node: node.clone(), first_read_at, second_read_at, witnesses, shards })
+    let Seen { witnesses, shards, deleted } = second;
+    Ok(Findings { node: node.clone(), first_read_at, second_read_at, witnesses, shards, deleted })
 }
 
 /// What one read found, all of it good.
 struct Seen {
     witnesses: Vec<NodeId>,
     shards: usize,
+    deleted: BTreeSet<String>,
 }
 
 async fn look(
@@ -166,6 +170,7 @@ async fn look_empty(store: &dyn Datastore, node: &NodeId, baseline: &Baseline) -
     let mut seen = ask_the_others(store, &view, node, |view| empty_in(view, node, baseline)).await?;
     seen.witnesses.push(node.clone());
     seen.witnesses.sort();
+    seen.deleted = gone(&view, baseline).iter().filter_map(|shard| deleted(&view, shard)).map(String::from).collect();
     Ok(seen)
 }
 
@@ -206,7 +211,7 @@ async fn ask_the_others(
         return Err(NotProven(format!("no other member can speak for {node}")));
     }
     witnesses.sort();
-    Ok(Seen { witnesses, shards: view.by_shard().len() })
+    Ok(Seen { witnesses, shards: view.by_shard().len(), deleted: BTreeSet::new() })
 }
 
 /// Whether one view has the node empty, nothing in transfer, and every shard complete on other, healthy nodes.
@@ -214,7 +219,10 @@ fn empty_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(), 
     if let Some(replica) = view.on(node).next() {
         return Err(NotProven(format!("{} is still on {node}", replica.shard)));
     }
-    complete_in(view, node, baseline, |shard| baseline.needed(view, shard))
+    if let Some(gone) = gone(view, baseline).iter().find(|shard| deleted(view, shard).is_none()) {
+        return Err(NotProven(format!("{gone}, which was on {node}, is nowhere")));
+    }
+    complete_in(view, node, |shard| baseline.needed(view, shard))
 }
 
 /// Whether one view has every shard that the dead node was listed for whole on living nodes, and none with less than
@@ -225,25 +233,33 @@ fn restored_in(view: &Inventory, node: &NodeId, baseline: &Baseline) -> Result<(
         let was_there = lost.contains(shard) || baseline.held.contains(&shard.to_string());
         if was_there { wanted(view, shard).max(1) } else { baseline.needed(view, shard) }
     };
-    complete_in(view, node, baseline, needed)
+    // The dead node cannot say what it still has, so nothing of it may be gone, whatever the reason.
+    if let Some(gone) = gone(view, baseline).first() {
+        return Err(NotProven(format!("{gone}, which was on {node}, is nowhere")));
+    }
+    complete_in(view, node, needed)
 }
 
-/// Whether nothing is in transfer, no shard that the node had is gone, and each has the copies it needs on healthy nodes
-/// other than this one.
-fn complete_in(
-    view: &Inventory,
-    node: &NodeId,
-    baseline: &Baseline,
-    needed: impl Fn(&ShardId) -> u32,
-) -> Result<(), NotProven> {
+/// Shards that the node held, and of which no copy is left.
+fn gone(view: &Inventory, baseline: &Baseline) -> BTreeSet<String> {
+    let known: BTreeSet<String> = view.shards.iter().map(|replica| replica.shard.to_string()).collect();
+    baseline.held.difference(&known).cloned().collect()
+}
+
+/// The collection of a shard that is gone, if it was deleted: the store's own list has it no more, but has others. An empty
+/// list would rather be that of a store that has lost its memory.
+fn deleted<'a>(view: &Inventory, shard: &'a str) -> Option<&'a str> {
+    let (collection, _) = shard.rsplit_once('/')?;
+    let has_others = view.lists_collections && !view.wanted_replicas.is_empty();
+    (has_others && !view.wanted_replicas.contains_key(collection)).then_some(collection)
+}
+
+/// Whether nothing is in transfer, and each shard has the copies it needs on healthy nodes other than this one.
+fn complete_in(view: &Inventory, node: &NodeId, needed: impl Fn(&ShardId) -> u32) -> Result<(), NotProven> {
     if let Some(transfer) = view.transfers.first() {
         return Err(NotProven(format!("{} is in transfer", transfer.shard)));
     }
     let shards = view.by_shard();
-    let known: BTreeSet<String> = shards.keys().map(ToString::to_string).collect();
-    if let Some(gone) = baseline.held.difference(&known).next() {
-        return Err(NotProven(format!("{gone}, which was on {node}, is nowhere")));
-    }
     let counts = |replica: &&&Replica| {
         replica.state == ReplicaState::Active
             && replica.node != *node

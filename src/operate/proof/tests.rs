@@ -218,6 +218,32 @@ async fn what_the_node_held_before_must_be_somewhere_and_few_copies_must_not_bec
     let gone = asked(AGREED, NOTHING, &Baseline::of(&before, &node(3))).await.expect_err("docs/2 is nowhere");
     assert_eq!(gone.to_string(), "docs/2, which was on n3, is nowhere");
 
+    // The whole collection was deleted, if the store lists all there are, and has others still.
+    before.shards[4].shard.collection = "old".into();
+    let baseline = Baseline::of(&before, &node(3));
+    let lists: Views = |_, _| Ok(Inventory { lists_collections: true, ..emptied() });
+    assert_eq!(asked(lists, NOTHING, &baseline).await.expect("a proof").0.deleted, ["old".into()].into());
+    let is_there: Views = |_, _| {
+        let mut view = Inventory { lists_collections: true, ..emptied() };
+        view.wanted_replicas.insert("old".into(), 1);
+        Ok(view)
+    };
+    let has_none: Views = |_, _| {
+        let (shards, wanted_replicas) = (Vec::new(), BTreeMap::new());
+        Ok(Inventory { lists_collections: true, shards, wanted_replicas, ..emptied() })
+    };
+    let one_has_it: Views = |_, via| {
+        let mut view = Inventory { lists_collections: true, ..emptied() };
+        view.wanted_replicas.extend((via == Some(2)).then(|| ("old".into(), 1)));
+        Ok(view)
+    };
+    for views in [AGREED, is_there, has_none, one_has_it] {
+        let gone = asked(views, NOTHING, &baseline).await.expect_err("nobody says that it was deleted").to_string();
+        assert!(gone.ends_with("which was on n3, is nowhere"), "{gone}");
+    }
+    let dead: Views = |_, _| Ok(Inventory { lists_collections: true, ..restored() });
+    assert!(asked_of_dead(dead, SILENT, &baseline).await.is_err(), "the dead node cannot say what it has");
+
     let single: Views = |_, _| Ok(Inventory { shards: vec![replica(0, 1), replica(1, 1), replica(1, 2)], ..emptied() });
     assert!(asked(single, NOTHING, &Baseline::default()).await.is_err(), "two are wanted");
     let before = Inventory { shards: vec![replica(0, 3), replica(1, 1), replica(1, 2)], ..emptied() };

@@ -193,7 +193,8 @@ impl Qdrant {
         let mut memory = self.memory();
         memory.forget_ended(&shards.placed);
         let node = |peer: PeerId| survey.peers.get(&peer).map_or_else(|| nameless(peer), |peer| peer.node.clone());
-        let mut seen = Inventory { no_quorum: survey.no_quorum.clone(), ..Inventory::default() };
+        let mut seen =
+            Inventory { no_quorum: survey.no_quorum.clone(), lists_collections: true, ..Inventory::default() };
         let mut indexing = BTreeSet::new();
         for (name, placed) in &shards.placed {
             let collection: Arc<str> = name.as_str().into();
