@@ -111,9 +111,15 @@ async fn a_skewed_cluster_is_evened_out_and_the_leader_of_the_consensus_leaves()
 
     let added = place.operate("scale-up", json!({})).await;
     assert_eq!(added["state"], "succeeded", "{added:#}\n{}", place.world.logs());
+    place.make("old").await;
     let leader = place.leader().await;
-    let removed = place.operate("scale-down", json!({ "node": leader })).await;
+    let id = place.ask("scale-down", json!({ "node": leader })).await;
+    place.delete("old").await;
+    let removed = place.end_of(&id).await;
     assert_eq!(removed["state"], "succeeded", "{removed:#}\n{}", place.world.logs());
+    let proof = removed["steps"].as_array().expect("steps").iter().find(|s| s["step"] == "prove").expect("a proof");
+    eprintln!("{}", proof["output"]);
+    assert_eq!(proof["output"]["deleted"], json!(["old"]), "{removed:#}");
     eprintln!("{leader}, which led the consensus, has left; {} leads now", place.leader().await);
     place.world.settled(3).await;
     assert!(!place.processes().contains(&leader));

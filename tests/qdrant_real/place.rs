@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
@@ -173,6 +174,27 @@ impl Place {
             let moved = async |_: &World| (self.holders(collection).await.get(&shard)? == &[to]).then_some(());
             self.world.until(&format!("{collection}/{shard} is on {node}"), WAIT, moved).await;
         }
+    }
+
+    /// Somebody else makes a collection with two copies of each shard.
+    pub async fn make(&self, collection: &str) {
+        let body = json!({
+            "vectors": {"size": 4, "distance": "Dot"}, "shard_number": super::load::SHARDS, "replication_factor": 2,
+        });
+        self.asked(Method::PUT, collection, body).await;
+        self.every_shard_has(collection, 2).await;
+    }
+
+    /// Somebody else deletes it.
+    pub async fn delete(&self, collection: &str) {
+        self.asked(Method::DELETE, collection, Value::Null).await;
+    }
+
+    async fn asked(&self, method: Method, collection: &str, body: Value) {
+        let addresses = self.addresses().await;
+        let url = format!("{}/collections/{collection}", addresses.values().next().expect("a node that serves"));
+        let answer = super::common::http().request(method, &url).json(&body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
     }
 
     /// The peers that hold an active copy of each shard.
