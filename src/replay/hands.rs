@@ -16,6 +16,10 @@ use crate::operate::drivers::{Call, Datastore, Effect, NewNode, Provider, Unansw
 use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 use crate::scrape::{Scrape, Target};
 
+/// A copy is dropped this long after it was asked for, or never: later, no store could tell that request from a new one, if a
+/// copy has come back meanwhile.
+const DROPPED_WITHIN: Duration = Duration::from_secs(5);
+
 impl World {
     /// One call that changes something: the controller dies before or after it, or it fails as told.
     async fn change(&self, call: &Call, deed: Deed) -> Made {
@@ -86,6 +90,7 @@ impl World {
     }
 
     fn later(&self, call: &Call, deed: &Deed, after: Duration) {
+        let after = if matches!(deed, Deed::Finish(_)) { after.min(DROPPED_WITHIN) } else { after };
         let due = Due { at: Instant::now() + after, deed: deed.clone(), fence: call.fence };
         self.state().due.push(due);
     }

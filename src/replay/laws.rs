@@ -64,6 +64,14 @@ impl Laws {
         }
     }
 
+    /// Nature took a machine. Whoever asked for it and has not heard that it was made finds none, and may ask again.
+    pub fn taken(&mut self, id: &NodeId) {
+        let asked = |step: &Step| step.state.is_in_doubt() && step.action == StepAction::Create { node: id.clone() };
+        if self.open.values().flat_map(|operation| &operation.steps).any(asked) {
+            self.made.remove(id);
+        }
+    }
+
     pub fn listed(&mut self) {
         self.unread.clear();
     }

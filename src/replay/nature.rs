@@ -98,6 +98,7 @@ impl World {
             Blow::Vanishes => {
                 state.die(id);
                 state.fates.entry(id.clone()).or_default().doomed = true;
+                state.laws.taken(id);
                 state.remove_machine(id);
                 state.wipe(id);
                 if !state.scale.data {

@@ -43,7 +43,7 @@ pub(super) struct Copy<'a> {
 
 #[derive(Default)]
 pub(super) struct Shard {
-    /// Nodes that have a copy, or are about to.
+    /// Nodes that have a copy, are about to, or have given one up.
     pub holders: Vec<usize>,
     pub copies: Vec<usize>,
     pub in_transfer: bool,
@@ -78,7 +78,7 @@ impl<'a> Layout<'a> {
     }
 
     fn add(&mut self, replicas: &[&'a Replica], transfers: &[&Transfer], places: &BTreeMap<&NodeId, usize>) {
-        let number = self.shards.len();
+        let (number, of_shard) = (self.shards.len(), replicas[0].shard.clone());
         let mut shard = Shard { in_transfer: !transfers.is_empty(), ..Shard::default() };
         for replica in replicas {
             let Some(&home) = places.get(&replica.node) else { continue };
@@ -107,6 +107,8 @@ impl<'a> Layout<'a> {
                 node.room = node.room.map(|room| room.saturating_sub(bytes.saturating_sub(arrived)));
             }
         }
+        let given_up = self.placing.given_up.iter().filter(|(id, _)| *id == of_shard);
+        shard.holders.extend(given_up.filter_map(|(_, node)| places.get(node)));
         shard.holders.sort_unstable();
         shard.holders.dedup();
         self.shards.push(shard);

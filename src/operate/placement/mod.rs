@@ -32,7 +32,7 @@ pub use self::restore::restore;
 pub use self::spread::fill;
 pub use self::stairs::stairs;
 
-/// Copies that are to stay where they are.
+/// Shards and nodes that have, or had, a copy of them.
 pub type Fixed = BTreeSet<(ShardId, NodeId)>;
 
 /// What weighs when nodes are compared. The names are Qdrant Cloud's.
@@ -100,6 +100,9 @@ pub struct Placing {
     pub nodes: BTreeMap<NodeId, Facts>,
     /// Nodes that stay as empty as they are, whether or not the datastore calls them cordoned.
     pub closed: BTreeSet<NodeId>,
+    /// Nodes that have just given up a copy of a shard: none of it goes back to them, where a late request to drop the old
+    /// copy would take the new one.
+    pub given_up: Fixed,
 }
 
 impl Placing {
@@ -115,7 +118,7 @@ impl Placing {
         };
         let facts = |node: &NodeSeen| Facts { zone: node.zone.clone(), capacity: capacity(node), load: node.load };
         let nodes = seen.nodes.iter().map(|node| (node.id.clone(), facts(node))).collect();
-        Placing { rules, nodes, closed: BTreeSet::new() }
+        Placing { rules, nodes, ..Placing::default() }
     }
 
     /// Adds a node that was just made, and may not have been looked at yet.

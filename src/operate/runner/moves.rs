@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::sight::{Busy, Status, as_arrived, status};
 use super::throttle::{self, Level, Slots};
 use super::work::{Halt, Outcome, Run};
-use crate::model::{Inventory, Move, Step, StepAction, StepEvent, Timestamp};
+use crate::model::{Inventory, Move, NodeId, Step, StepAction, StepEvent, Timestamp};
 use crate::operate::drivers::{Call, Effect};
 use crate::operate::placement::Placing;
 use crate::operate::plan::{self, add_step};
@@ -298,14 +298,18 @@ impl Run {
         match &self.operation.steps[i].action {
             StepAction::Drain { node } => plan_drain(&then, node, placing),
             StepAction::Restore { node } => plan_restore(&then, node, placing),
-            _ => Ok(plan_fill(&then, &self.operation.nodes, &self.moved_once(), placing)),
+            _ => {
+                let placing = Placing { given_up: self.moved(|m| &m.from), ..placing.clone() };
+                // A copy is moved once in an operation, so that a rebalance ends.
+                Ok(plan_fill(&then, &self.operation.nodes, &self.moved(|m| &m.to), &placing))
+            }
         }
     }
 
-    /// A copy is moved once in an operation, so that a rebalance ends.
-    fn moved_once(&self) -> Fixed {
+    /// The shards that this operation has moved or moves, each with one end of its move.
+    fn moved(&self, end: fn(&Move) -> &NodeId) -> Fixed {
         let on_their_way = self.on_their_way().filter_map(StepAction::copy);
-        plan::moved(&self.operation).chain(on_their_way).map(|m| (m.shard.clone(), m.to.clone())).collect()
+        plan::moved(&self.operation).chain(on_their_way).map(|m| (m.shard.clone(), end(m).clone())).collect()
     }
 
     fn on_their_way(&self) -> impl Iterator<Item = &StepAction> {

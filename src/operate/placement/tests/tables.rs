@@ -69,6 +69,8 @@ fn what_may_not_move_stays() {
     let closed = Placing { closed: [node(3)].into(), ..Placing::default() };
     assert!(filled(&base, &[3], &closed).is_empty() && filled(&base, &[], &closed).is_empty(), "closed");
     assert_eq!(drained(&base, 1, &closed).map(|moves| moves.len()).unwrap_or(0), 0, "nor is it emptied onto");
+    let given_up = Placing { given_up: (0..3).map(|n| (shard(n), node(3))).collect(), ..Placing::default() };
+    assert!(filled(&base, &[3], &given_up).is_empty(), "nothing goes back to a node that has just given it up");
     let holding = cluster(3, &[(100, &[3])]);
     assert_eq!(drained(&holding, 3, &closed).map(|moves| moves.len()), Ok(1), "but it may be emptied itself");
     let pins = |pins: &[&str]| {
