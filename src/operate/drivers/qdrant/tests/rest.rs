@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::super::rest::Rest;
@@ -94,7 +94,10 @@ async fn what_was_not_sent_is_told_from_what_was_lost() {
     let closed = rest.ask(&address, change(LIMIT)).await;
     assert!(matches!(closed, Err(ApiError::Lost(_))), "{closed:?}");
     closing.abort();
-    let _ = closing.await;
+    // A port that is taken and does not listen, so that nobody else can be there.
+    let deaf = TcpSocket::new_v4().expect("a socket");
+    deaf.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = format!("http://{}", deaf.local_addr().expect("an address"));
     let gone = rest.ask(&address, change(LIMIT)).await;
     assert!(matches!(&gone, Err(ApiError::NotSent(why)) if why.contains("refused")), "{gone:?}");
 }
