@@ -17,6 +17,17 @@ use serde_json::json;
 /// Points in each collection before anything happens.
 const POINTS: u64 = 50_000;
 
+/// Ends the load: no point is lost, no search of the collection with two copies failed, and every shard has its copies.
+async fn all_is_there(place: &Place, load: Load, collections: &[(&str, usize)]) {
+    let told = load.end(&place.world).await;
+    eprintln!("{told}");
+    told.nothing_is_lost();
+    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+    for (collection, copies) in collections {
+        place.every_shard_has(collection, *copies).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs QDRANT_BIN"]
 async fn three_nodes_to_four_and_back_under_writes_and_searches() {
@@ -34,10 +45,8 @@ async fn three_nodes_to_four_and_back_under_writes_and_searches() {
         place.world.settled(nodes).await;
         assert_eq!(place.members().await.len(), nodes);
     }
-    let told = load.end(&place.world).await;
-    eprintln!("{told}{} shards, {} bytes moved in all", all_moved.0, all_moved.1);
-    told.nothing_is_lost();
-    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
+    eprintln!("{} shards, {} bytes moved in all", all_moved.0, all_moved.1);
+    all_is_there(&place, load, &[(ONE, 1), (TWO, 2)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,11 +63,7 @@ async fn a_killed_node_is_replaced_and_all_points_have_their_copies_again() {
     let took = killed_at.elapsed().as_secs_f64();
     eprintln!("{dead} was replaced {took:.1} s after its end; {shards} shards, {bytes} bytes copied");
     place.world.settled(3).await;
-    let told = load.end(&place.world).await;
-    eprintln!("{told}");
-    told.nothing_is_lost();
-    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
-    place.every_shard_has(TWO, 2).await;
+    all_is_there(&place, load, &[(TWO, 2)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,12 +90,7 @@ async fn the_controller_is_killed_while_shards_move_and_finishes_later() {
         let begun = items.as_array().expect("operations").iter().filter(|o| o["kind"] == json!(what.replace('-', "_")));
         assert_eq!(begun.count(), 1, "{items:#}");
     }
-    let told = load.end(&place.world).await;
-    eprintln!("{told}");
-    told.nothing_is_lost();
-    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
-    place.every_shard_has(ONE, 1).await;
-    place.every_shard_has(TWO, 2).await;
+    all_is_there(&place, load, &[(ONE, 1), (TWO, 2)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,10 +123,5 @@ async fn a_skewed_cluster_is_evened_out_and_the_leader_of_the_consensus_leaves()
     eprintln!("{leader}, which led the consensus, has left; {} leads now", place.leader().await);
     place.world.settled(3).await;
     assert!(!place.processes().contains(&leader));
-    let told = load.end(&place.world).await;
-    eprintln!("{told}");
-    told.nothing_is_lost();
-    assert_eq!(told.of(TWO).failed, 0, "searches failed although there are two copies\n{}", place.world.logs());
-    place.every_shard_has(ONE, 1).await;
-    place.every_shard_has(TWO, 2).await;
+    all_is_there(&place, load, &[(ONE, 1), (TWO, 2)]).await;
 }
