@@ -32,7 +32,7 @@ pub use self::restore::restore;
 pub use self::spread::fill;
 pub use self::stairs::stairs;
 
-/// Shards and nodes that have, or had, a copy of them.
+/// Copies that are to stay where they are.
 pub type Fixed = BTreeSet<(ShardId, NodeId)>;
 
 /// What weighs when nodes are compared. The names are Qdrant Cloud's.
@@ -102,7 +102,7 @@ pub struct Placing {
     pub closed: BTreeSet<NodeId>,
     /// Nodes that have just given up a copy of a shard: none of it goes back to them, where a late request to drop the old
     /// copy would take the new one.
-    pub given_up: Fixed,
+    pub given_up: BTreeSet<(ShardId, NodeId)>,
 }
 
 impl Placing {

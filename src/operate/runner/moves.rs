@@ -2,7 +2,7 @@
 //! step of its own. One loop: the view is read once, every copy on its way is held against it, and further ones are begun
 //! while there is room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::sight::{Busy, Status, as_arrived, status};
 use super::throttle::{self, Level, Slots};
 use super::work::{Halt, Outcome, Run};
-use crate::model::{Inventory, Move, NodeId, Step, StepAction, StepEvent, Timestamp};
+use crate::model::{Inventory, Move, NodeId, ShardId, Step, StepAction, StepEvent, Timestamp};
 use crate::operate::drivers::{Call, Effect};
 use crate::operate::placement::Placing;
 use crate::operate::plan::{self, add_step};
-use crate::operate::shards::{Fixed, Infeasible, plan_drain, plan_fill, plan_restore};
+use crate::operate::shards::{Infeasible, plan_drain, plan_fill, plan_restore};
 
 /// Transfers in flight at most, however calm it is.
 const MOST: u32 = 4;
@@ -307,7 +307,7 @@ impl Run {
     }
 
     /// The shards that this operation has moved or moves, each with one end of its move.
-    fn moved(&self, end: fn(&Move) -> &NodeId) -> Fixed {
+    fn moved(&self, end: fn(&Move) -> &NodeId) -> BTreeSet<(ShardId, NodeId)> {
         let on_their_way = self.on_their_way().filter_map(StepAction::copy);
         plan::moved(&self.operation).chain(on_their_way).map(|m| (m.shard.clone(), end(m).clone())).collect()
     }
