@@ -244,12 +244,20 @@ impl Run {
         answer.unwrap_or_else(|why| Look::Unknown(why.0))
     }
 
-    /// The provider's list. One that has become empty is no answer.
+    /// The provider's list. One that has become empty is no answer, nor is one that was always empty whether a machine
+    /// was made that may have been: nothing tells it from the list of a provider that has lost its memory.
     async fn machines(&self) -> Result<Vec<Machine>, Unanswered> {
         let machines = self.hands.provider.list().await?;
-        let had_some = self.standing.has_listed() || self.found().is_some_and(|found| found.machines > 0);
-        if machines.is_empty() && had_some {
+        if !machines.is_empty() {
+            return Ok(machines);
+        }
+        if self.standing.has_listed() || self.found().is_some_and(|found| found.machines > 0) {
             return Err(Unanswered("the provider lists no node at all, though it did before".into()));
+        }
+        for step in self.operation.steps.iter().filter(|step| step.state.is_in_doubt()) {
+            if let StepAction::Create { node } = &step.action {
+                return Err(Unanswered(format!("the provider lists no node at all, and {node} may have been made")));
+            }
         }
         Ok(machines)
     }

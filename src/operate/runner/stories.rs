@@ -30,9 +30,18 @@ mod replacing;
 const SHARDS: u32 = 6;
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-/// Says yes until told otherwise, how searching is if it knows, and what shards are placed by.
+/// Says yes until told otherwise.
 #[derive(Default)]
-struct Stands(Mutex<Option<String>>, AtomicBool, Mutex<Checks>, Mutex<Arc<Placing>>);
+struct Stands {
+    /// Why the decision does not stand any more.
+    objection: Mutex<Option<String>>,
+    forbids: AtomicBool,
+    checks: Mutex<Checks>,
+    /// What shards are placed by.
+    placing: Mutex<Arc<Placing>>,
+    /// No node was ever listed.
+    is_new: AtomicBool,
+}
 
 /// How many checks there were, and the search latency at each from now on, in milliseconds.
 #[derive(Default)]
@@ -41,16 +50,16 @@ struct Checks(i64, Option<f64>);
 #[async_trait]
 impl Standing for Stands {
     async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
-        self.0.lock().unwrap().clone().map_or(Ok(()), Err)
+        self.objection.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn forbidden(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
+        self.forbids.load(Ordering::Relaxed)
     }
 
     /// Every look is at a new check.
     fn service(&self) -> Option<Service> {
-        let mut checks = self.2.lock().unwrap();
+        let mut checks = self.checks.lock().unwrap();
         checks.0 += 1;
         Some(Service {
             at: Timestamp::from_millis(checks.0),
@@ -62,11 +71,11 @@ impl Standing for Stands {
     }
 
     fn has_listed(&self) -> bool {
-        true
+        !self.is_new.load(Ordering::Relaxed)
     }
 
     async fn placing(&self) -> Arc<Placing> {
-        self.3.lock().unwrap().clone()
+        self.placing.lock().unwrap().clone()
     }
 }
 
@@ -443,7 +452,7 @@ async fn a_decision_that_no_longer_stands_is_not_carried_out() {
     let mut story = four();
     story.begin(down()).await;
     story.step_seen("drain", StepState::Done).await;
-    *story.standing.0.lock().unwrap() = Some("n1 has become unhealthy".into());
+    *story.standing.objection.lock().unwrap() = Some("n1 has become unhealthy".into());
     let ended = story.end().await;
     assert_eq!((ended.state, ended.detail.as_str()), (OperationState::Failed, "leave n3: n1 has become unhealthy"));
     assert_eq!((story.world.machines().len(), story.world.cordoned()), (4, 0));
@@ -591,6 +600,28 @@ async fn nodes_without_data_come_and_go_without_shards() {
             first += 1;
         }
         assert!(first > 8, "only {first} instants");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_list_does_not_say_that_the_first_node_was_not_made() {
+    let first = || planned_for(Action::ScaleUp { nodes: 1, target: 1 }, false);
+    for (fault, state) in [(Fault::LoseAnswer, OperationState::Succeeded), (Fault::Lose, OperationState::Blocked)] {
+        let mut story = Story::of(World::without_data(0));
+        story.standing.is_new.store(true, Ordering::Relaxed);
+        story.world.fault("create", &[fault]);
+        story.operator.begin(first(), None).await.expect("a journal that opens");
+        let ended = story.end().await;
+        assert_eq!(ended.state, state, "{fault:?}: {}", ended.detail);
+        let asked = |story: &Story| story.world.ledger().iter().filter(|line| line.starts_with("create")).count();
+        assert_eq!(asked(&story), 1, "{:#?}", story.world.ledger());
+        if state == OperationState::Blocked {
+            let why = "create n4: the provider lists no node at all, and n4 may have been made";
+            assert!(ended.detail.starts_with(why), "{}", ended.detail);
+            story.order(Verb::Resolve(Verdict::Absent)).await.expect("in doubt");
+            assert_eq!(story.end().await.state, OperationState::Succeeded);
+            assert_eq!((asked(&story), story.world.machines().len()), (2, 1));
+        }
     }
 }
 
@@ -747,12 +778,12 @@ async fn while_everything_is_forbidden_nothing_more_is_done_and_afterwards_it_go
         while story.world.ledger().len() < at && story.journal.open_operation(&"p".into()).await.unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        story.standing.1.store(true, Ordering::Relaxed);
+        story.standing.forbids.store(true, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(1)).await; // what was asked just before is asked
         let (done, over) = (story.world.ledger(), story.journal.open_operation(&"p".into()).await.unwrap().is_none());
         tokio::time::sleep(day).await;
         assert_eq!(story.world.ledger(), done, "went on after {at} effects");
-        story.standing.1.store(false, Ordering::Relaxed);
+        story.standing.forbids.store(false, Ordering::Relaxed);
         assert_eq!(story.end().await.state, OperationState::Succeeded, "stopped after {at} effects");
         story.world.check().unwrap();
         if over {

@@ -120,7 +120,8 @@ async fn a_drained_node_stays_empty_though_the_store_does_not_call_it_cordoned()
         story.world.put_machine(4);
         story.world.put_member(4);
         if is_closed {
-            *story.standing.3.lock().unwrap() = Arc::new(Placing { closed: [node(4)].into(), ..Placing::default() });
+            *story.standing.placing.lock().unwrap() =
+                Arc::new(Placing { closed: [node(4)].into(), ..Placing::default() });
         }
         story.begin(Action::Rebalance {}).await;
         let ended = story.end().await;
@@ -132,7 +133,7 @@ async fn a_drained_node_stays_empty_though_the_store_does_not_call_it_cordoned()
 
     // It is emptied again all the same, of what others have put there meanwhile.
     let mut story = four();
-    *story.standing.3.lock().unwrap() = Arc::new(Placing { closed: [node(3)].into(), ..Placing::default() });
+    *story.standing.placing.lock().unwrap() = Arc::new(Placing { closed: [node(3)].into(), ..Placing::default() });
     story.begin(drain()).await;
     let ended = story.end().await;
     assert_eq!((ended.state, plan::moved(&ended).count()), (OperationState::Succeeded, 3), "{}", ended.detail);

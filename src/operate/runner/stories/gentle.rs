@@ -19,7 +19,7 @@ fn calm() -> Story {
 
 impl Story {
     fn latency(&self, ms: f64) {
-        self.standing.2.lock().unwrap().1 = Some(ms);
+        self.standing.checks.lock().unwrap().1 = Some(ms);
     }
 
     /// At least so many are.
@@ -58,7 +58,7 @@ async fn two_shards_move_at_once_when_searching_is_as_before() {
 
     // Nobody tells how searching is: one at a time.
     let mut story = calm();
-    story.standing.2.lock().unwrap().1 = None;
+    story.standing.checks.lock().unwrap().1 = None;
     story.begin(by_two()).await;
     assert_eq!(story.end().await.state, OperationState::Succeeded);
     assert_eq!(story.world.most_at_once(), 1);

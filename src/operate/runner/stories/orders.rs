@@ -81,11 +81,11 @@ async fn pause_and_stop_file_both_have_to_go() {
         story.begin(down()).await;
         story.step_seen("cordon", StepState::Done).await;
         story.order(Verb::Pause).await.expect("it runs");
-        story.standing.1.store(true, Ordering::Relaxed);
+        story.standing.forbids.store(true, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(10)).await;
         let asked = story.world.ledger();
         if file_first {
-            story.standing.1.store(false, Ordering::Relaxed);
+            story.standing.forbids.store(false, Ordering::Relaxed);
         } else {
             story.order(Verb::Resume).await.expect("it is paused");
         }
@@ -94,7 +94,7 @@ async fn pause_and_stop_file_both_have_to_go() {
         if file_first {
             story.order(Verb::Resume).await.expect("it is paused");
         } else {
-            story.standing.1.store(false, Ordering::Relaxed);
+            story.standing.forbids.store(false, Ordering::Relaxed);
         }
         assert_eq!(story.end().await.state, OperationState::Succeeded);
         story.told().await;
@@ -323,7 +323,7 @@ async fn a_wrong_word_about_leaving_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn absent_said_of_a_leave_that_may_not_be_tried_again_puts_the_node_back() {
     let mut story = blocked_leave(Fault::Lose).await;
-    *story.standing.0.lock().unwrap() = Some("n1 has become unhealthy".into());
+    *story.standing.objection.lock().unwrap() = Some("n1 has become unhealthy".into());
     story.order(Verb::Retry).await.expect("it is blocked");
     assert_eq!(story.end().await.state, OperationState::Blocked, "it may still come through late");
     story.order(absent()).await.expect("in doubt");

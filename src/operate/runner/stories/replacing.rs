@@ -91,7 +91,7 @@ async fn a_node_that_comes_back_is_not_forgotten() {
     story.begin(replace()).await;
     story.step_seen("replicate", StepState::Done).await;
     story.world.revive(3);
-    *story.standing.0.lock().unwrap() = Some("n3 is healthy again".into());
+    *story.standing.objection.lock().unwrap() = Some("n3 is healthy again".into());
     let ended = story.end().await;
     assert_eq!(ended.state, OperationState::Partial, "the new node has copies and stays: {}", ended.detail);
     assert!(ended.detail.contains("n3 is healthy again"), "{}", ended.detail);
@@ -171,7 +171,7 @@ async fn a_forgetting_in_doubt_of_a_node_that_came_back_ends_on_a_persons_word()
     story.world.fault("forget", &[Fault::Lose]);
     story.begin(replace()).await;
     story.step_seen("forget", StepState::Unknown).await;
-    *story.standing.0.lock().unwrap() = Some("n3 is healthy again".into());
+    *story.standing.objection.lock().unwrap() = Some("n3 is healthy again".into());
     story.world.revive(3);
     let blocked = story.end().await;
     assert_eq!(blocked.state, OperationState::Blocked, "it may yet come through: {}", blocked.detail);
