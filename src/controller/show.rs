@@ -24,12 +24,11 @@ impl Controller {
         let counted = |f: fn(&Observation) -> usize| world.map_or(0, |w| f(&w.seen));
         let operation = self.operation.as_ref();
         let decision = self.decision.as_ref();
-        let situation = world.map(|w| self.situation(w, None));
-        let guards = situation.map(|s| decide::guards_now(&policy, &self.memory, &s)).unwrap_or_default();
-        let guards_against = situation.map(|s| decide::guards_against(&policy, &self.memory, &s)).unwrap_or_default();
+        let prospect =
+            world.map(|w| decide::prospect(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
         let lost = self.machines.iter().map(|m| &m.id).filter(|id| self.memory.replaced().contains(id));
         let lost: Vec<&NodeId> = lost.collect();
-        let mut needs_human = picture::needs_human(decision, operation, trouble, &guards, &unexplained, &lost);
+        let mut needs_human = picture::needs_human(decision, operation, trouble, &prospect.guards, &unexplained, &lost);
         let asked = picture::asks(self.memory.asked());
         needs_human.extend(asked.clone());
         let unsettled = picture::unsettled(&needs_human, world.map(|w| w.seen.as_ref()));
@@ -46,7 +45,7 @@ impl Controller {
             windows: self.windows.views(),
             conditions: decision.map(|d| d.conditions.clone()).unwrap_or_default(),
             decision: self.decision.clone(),
-            guards,
+            guards: prospect.guards,
             operation: self.operation.clone(),
             last_operation: self.last_operation.clone(),
             cooldowns: decide::cooldowns(&policy, &self.memory, now),
@@ -64,8 +63,8 @@ impl Controller {
                 unsettled.as_deref(),
                 asked.as_deref(),
             ),
-            guards_against,
-            victim: situation.and_then(|s| decide::next_victim(&self.memory, &s)),
+            guards_against: prospect.against,
+            victim: prospect.victim,
             needs_human,
             unexplained,
             maintenance: self.maintenance.clone(),

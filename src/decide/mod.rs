@@ -137,24 +137,26 @@ pub fn decide(policy: &Policy, memory: &Memory, now: &Situation) -> Outcome {
     Outcome { decision, memory }
 }
 
-/// All guards that hold now, whatever is wanted: those that stand against one node more, and against one fewer.
-pub fn guards_now(policy: &Policy, memory: &Memory, now: &Situation) -> Vec<GuardHit> {
-    let roster = Roster::of(now, memory);
-    let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
-    guards::holding(&look, &[Kind::ScaleUp, Kind::ScaleDown].map(|kind| supposed(kind, &look)))
+/// What a change would meet now, whatever is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Prospect {
+    /// All guards that hold against one node more or one fewer; each says which it concerns.
+    pub guards: Vec<GuardHit>,
+    /// For each kind of change but a replacement, the guards that hold against it.
+    pub against: BTreeMap<Kind, Vec<GuardHit>>,
+    /// The node that a scale-down would remove; `None` where none can go.
+    pub victim: Option<NodeId>,
 }
 
-/// For each kind of change but a replacement, the guards that hold against it now.
-pub fn guards_against(policy: &Policy, memory: &Memory, now: &Situation) -> BTreeMap<Kind, Vec<GuardHit>> {
+/// Asks every guard about changes that nobody may want.
+pub fn prospect(policy: &Policy, memory: &Memory, now: &Situation) -> Prospect {
     let roster = Roster::of(now, memory);
     let look = Look { policy, memory, now, roster: &roster, conditions: &[], hot: &[] };
-    let kinds = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance];
-    kinds.into_iter().map(|kind| (kind, guards::against(&Case { look: &look, wish: &supposed(kind, &look) }))).collect()
-}
-
-/// The node that a scale-down would remove now; `None` where none can go.
-pub fn next_victim(memory: &Memory, now: &Situation) -> Option<NodeId> {
-    victim::choose(now, &Roster::of(now, memory), None).node
+    let wishes = [Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance].map(|kind| supposed(kind, &look));
+    let against = wishes.iter().map(|wish| (wish.kind, guards::against(&Case { look: &look, wish }))).collect();
+    let guards = guards::merged(&against, &[Kind::ScaleUp, Kind::ScaleDown]);
+    let [_, down, _] = wishes;
+    Prospect { guards, against, victim: down.victim.node }
 }
 
 /// A wish that nobody has, to ask what would stand against it.

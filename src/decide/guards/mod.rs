@@ -8,6 +8,8 @@ mod modes;
 mod pace;
 mod places;
 
+use std::collections::BTreeMap;
+
 use Cell::{Blocks, NotUp, Passes, UpWithReason};
 use Kind::{Adopt, Drain, Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
@@ -189,22 +191,25 @@ pub fn against(case: &Case) -> Vec<GuardHit> {
     TABLE.iter().filter_map(|row| row.hit(case)).collect()
 }
 
-/// Every guard that holds against any of the wishes, whether or not it would block; each says which it concerns.
-pub fn holding(look: &Look, wishes: &[Wish]) -> Vec<GuardHit> {
+/// Every guard that holds against any of these kinds of change; each says which it concerns.
+pub fn merged(against: &BTreeMap<Kind, Vec<GuardHit>>, kinds: &[Kind]) -> Vec<GuardHit> {
     let mut all = Vec::new();
     for row in &TABLE {
-        let mut hits: Vec<(GuardHit, Vec<&str>)> = Vec::new();
-        for wish in wishes {
-            let Some(hit) = row.hit(&Case { look, wish }) else { continue };
+        let mut hits: Vec<(&GuardHit, Vec<&str>)> = Vec::new();
+        for kind in kinds {
+            let Some(hit) = against.get(kind).and_then(|hits| hits.iter().find(|hit| hit.name == row.guard)) else {
+                continue;
+            };
             match hits.iter_mut().find(|(known, _)| known.detail == hit.detail) {
-                Some((_, kinds)) => kinds.push(wish.kind.as_str()),
-                None => hits.push((hit, vec![wish.kind.as_str()])),
+                Some((_, concerned)) => concerned.push(kind.as_str()),
+                None => hits.push((hit, vec![kind.as_str()])),
             }
         }
-        all.extend(
-            hits.into_iter()
-                .map(|(hit, kinds)| GuardHit { detail: format!("{} ({})", hit.detail, kinds.join(", ")), ..hit }),
-        );
+        let told = |(hit, kinds): (&GuardHit, Vec<&str>)| {
+            let detail = format!("{} ({})", hit.detail, kinds.join(", "));
+            GuardHit { name: hit.name, detail, until: hit.until }
+        };
+        all.extend(hits.into_iter().map(told));
     }
     all
 }

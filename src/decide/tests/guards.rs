@@ -241,7 +241,7 @@ fn when_the_fault_may_be_ours() {
             node.zone = (!zone.is_empty()).then(|| zone.to_string());
             node.up = !silent.contains(&i);
         }
-        let guards = guards_now(&world.policy, &world.memory, &world.situation(None));
+        let guards = prospect(&world.policy, &world.memory, &world.situation(None)).guards;
         assert_eq!(names(&guards).contains(&"partition_suspected"), expected, "{name}: {guards:?}");
     }
 }
@@ -254,16 +254,16 @@ fn nodes_that_need_not_answer_suspect_nothing() {
             world.node(name).up = false;
             world.node(name).state = state;
         }
-        let guards = guards_now(&world.policy, &world.memory, &world.situation(None));
+        let guards = prospect(&world.policy, &world.memory, &world.situation(None)).guards;
         assert!(!names(&guards).contains(&"partition_suspected"), "{state:?}: {guards:?}");
     }
 }
 
 #[test]
-fn guards_now_tells_what_each_concerns() {
+fn a_prospect_tells_what_each_concerns() {
     let mut world = World::nodes(3);
     let told = |world: &World| -> Vec<String> {
-        let guards = guards_now(&world.policy, &world.memory, &world.situation(None));
+        let guards = prospect(&world.policy, &world.memory, &world.situation(None)).guards;
         guards.iter().map(|g| format!("{}: {}", g.name.as_str(), g.detail)).collect()
     };
     world.fresh(Signal::Storage, 0.3);

@@ -226,7 +226,7 @@ fn the_next_victim_is_the_one_that_a_scale_down_would_take() {
     for (name, change, expected) in cases {
         let mut world = World::nodes(6);
         change(&mut world);
-        let victim = next_victim(&world.memory, &world.situation(None));
+        let victim = prospect(&world.policy, &world.memory, &world.situation(None)).victim;
         assert_eq!(victim, expected.map(id), "{name}");
         let decision = world.ask(&Request { reason: Some("I know".into()), ..request(Kind::ScaleDown) });
         if let Action::ScaleDown { node, .. } = &decision.action {
@@ -309,12 +309,12 @@ fn what_a_person_has_drained_may_be_switched_off_and_is_reaped() {
     let reap = Request { node: Some(id("n1")), ..request(Kind::Reap) };
     assert_eq!(world.ask(&reap).action, Action::Reap { node: id("n1") });
     assert_eq!(world.ask(&drain_of("n3")).action, Action::Drain { node: id("n3") }, "nor is it an ill pool");
-    let guards = names(&guards_now(&world.policy, &world.memory, &world.situation(None)));
+    let guards = names(&prospect(&world.policy, &world.memory, &world.situation(None)).guards);
     let ours = ["partition_suspected", "unhealthy_nodes"];
     assert!(guards.iter().all(|guard| !ours.contains(guard)), "{guards:?}");
 
     assert!(world.memory.opened(&id("n1")).is_some() && world.memory.opened(&id("n2")).is_some());
-    let guards = names(&guards_now(&world.policy, &world.memory, &world.situation(None)));
+    let guards = names(&prospect(&world.policy, &world.memory, &world.situation(None)).guards);
     assert!(ours.iter().all(|guard| guards.contains(guard)), "they are missed once they are to be back: {guards:?}");
 }
 

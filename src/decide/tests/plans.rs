@@ -138,10 +138,10 @@ fn an_alert_climbs_the_stairs_and_a_window_and_a_person_do_not() {
 fn a_plan_asked_for_tells_the_stairs() {
     let mut world = World::nodes(6);
     world.outlook.stairs = stairs(None);
-    let against = guards_against(&world.policy, &world.memory, &world.situation(None));
+    let against = prospect(&world.policy, &world.memory, &world.situation(None)).against;
     assert_eq!(names(&against[&Kind::ScaleUp]), ["placement"]);
     world.outlook.stairs = stairs(Some(2));
-    let against = guards_against(&world.policy, &world.memory, &world.situation(None));
+    let against = prospect(&world.policy, &world.memory, &world.situation(None)).against;
     assert_eq!(names(&against[&Kind::ScaleUp]), [""; 0]);
 }
 

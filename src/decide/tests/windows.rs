@@ -149,11 +149,11 @@ fn a_freeze_of_scale_downs_binds_nothing_else() {
     let mut world = World::growing(6);
     world.policy.windows = frozen(Freeze::Down);
     assert_eq!(world.check().action, up(1, 7));
-    let against = guards_against(&world.policy, &world.memory, &world.situation(None));
+    let against = prospect(&world.policy, &world.memory, &world.situation(None)).against;
     let held = |kind| names(&against[&kind]).contains(&"window_freeze");
     assert_eq!([Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance].map(held), [false, true, false]);
     world.policy.windows = frozen(Freeze::All);
-    let against = guards_against(&world.policy, &world.memory, &world.situation(None));
+    let against = prospect(&world.policy, &world.memory, &world.situation(None)).against;
     let held = |kind| names(&against[&kind]).contains(&"window_freeze");
     assert_eq!([Kind::ScaleUp, Kind::ScaleDown, Kind::Rebalance].map(held), [true; 3]);
 }
