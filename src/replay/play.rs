@@ -29,8 +29,8 @@ use crate::telemetry::Telemetry;
 
 /// When every story begins.
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
-/// Time for all to settle, once the faults have stopped: whatever was late has come by then.
-const CALM: Duration = Duration::from_secs(1200);
+/// Time for all to settle, once the faults have stopped and all that was late has come.
+const CALM: Duration = Duration::from_secs(600);
 /// How often a person says how a step came out, before a blocked operation counts as never ending.
 const PATIENCE: u32 = 4;
 const POOL: &str = "p";
@@ -343,7 +343,7 @@ impl<'a> Stage<'a> {
         self.world.calms_down();
         self.set_mode(Mode::Active);
         self.order(Verb::Resume);
-        let calm_since = Instant::now();
+        let calm_since = self.world.state().due.iter().map(|due| due.at).fold(Instant::now(), Instant::max);
         self.until(calm_since + CALM / 2).await;
         self.order(Verb::Retry);
         self.until(calm_since + CALM).await;
