@@ -40,6 +40,7 @@ fn step(operation: &str, seq: u32, state: StepState) -> Step {
         deadline: Duration::from_secs(60),
         output: None,
         error: None,
+        late_drop: false,
     }
 }
 

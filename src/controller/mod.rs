@@ -34,7 +34,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Alert, Decision, Experience, HistoryKind, Inventory, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, StepState, Timestamp,
+    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, ShardId, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{Effect, ProviderSettings, Victim};
@@ -51,6 +51,9 @@ use overrides::Settings;
 
 /// Who acts when no person does.
 const OURSELVES: &str = "vecscale";
+/// So long, and from each start on anew, a request that got no answer may still be carried out: by a process that hung, and
+/// finds it when it goes on.
+const LATE: Duration = Duration::from_secs(3600);
 /// Observations within reach of the API.
 const RECENT: usize = 100;
 
@@ -166,6 +169,8 @@ struct Controller {
     census: Option<differences::Census>,
     /// Nodes that operations account for, since the census.
     touched: BTreeSet<NodeId>,
+    /// Copies that a node may yet drop, as past operations leave them, and since when that is known.
+    late_drops: BTreeMap<(ShardId, NodeId), Instant>,
     /// Nodes that past operations have cordoned.
     cordoned: BTreeMap<NodeId, OperationId>,
     /// Hooks that put nodes back in service and have not answered yet, by the key that they were asked with.
@@ -379,7 +384,9 @@ impl Controller {
         self.window.told(look.at, look.samples.pool);
         let seen = observe::aggregate(&settings, &self.overlay().thresholds, &self.window, &roster, store, look.at);
         let closed = self.memory.drained().keys().cloned().collect();
-        let placing = Arc::new(Placing { closed, ..Placing::of(self.config.placement.clone(), &seen) });
+        self.late_drops.retain(|_, since| since.elapsed() < LATE);
+        let given_up = self.late_drops.keys().cloned().collect();
+        let placing = Arc::new(Placing { closed, given_up, ..Placing::of(self.config.placement.clone(), &seen) });
         let outlook = match &inventory {
             Ok(inventory) => shards::outlook(inventory.as_ref(), &loads(&seen), &self.experience, &placing),
             Err(_) => Outlook::default(),
@@ -559,6 +566,7 @@ impl Controller {
         self.learn(&operation);
         self.touched.extend(differences::touched_by(&operation).cloned());
         self.cordoned.extend(differences::cordoned_by([&operation]));
+        self.late_drops.extend(plan::late_drops(&operation).map(|copy| (copy, Instant::now())));
         self.operation = None;
         self.last_operation = Some(operation);
         self.ended += 1;

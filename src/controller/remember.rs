@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::alerts::Desk;
 use crate::decide::Memory;
@@ -103,6 +104,7 @@ impl Controller {
             last_scaling: None,
             census: None,
             touched: BTreeSet::new(),
+            late_drops: BTreeMap::new(),
             cordoned: BTreeMap::new(),
             entering: BTreeMap::new(),
             set_anew: BTreeSet::new(),
@@ -132,6 +134,7 @@ impl Controller {
         }
         self.catch_up(&past).await?;
         self.cordoned = differences::cordoned_by(&past);
+        self.late_drops = past.iter().flat_map(plan::late_drops).map(|copy| (copy, Instant::now())).collect();
         let since = self.census.as_ref().map(|census| census.at);
         let later = past.iter().filter(|o| o.ended_at >= since);
         self.touched.extend(later.flat_map(differences::touched_by).cloned());
@@ -354,6 +357,7 @@ mod tests {
                     deadline: Duration::from_secs(900),
                     output: None,
                     error: None,
+                    late_drop: false,
                 });
             }
             assert_eq!(speed(&operation), expected, "{moves:?}");

@@ -19,7 +19,7 @@ use crate::handle::{Command, Refusal, RefusalKind, Reply};
 use crate::model::{Answer, Kind, NodeSample, Samples};
 use crate::operate::drivers::{Datastore, Provider};
 use crate::record::{HistoryQuery, MemoryJournal};
-use crate::replay::World as Fake;
+use crate::replay::{Fault, World as Fake};
 use crate::scrape::Sources;
 
 const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -153,6 +153,29 @@ async fn a_crash_between_the_end_of_an_operation_and_the_memory_of_it_forgets_no
     let before = json!(controller.memory);
     let controller = stage.restarted().await;
     assert_eq!(json!(controller.memory), before, "what was taken in once is not taken in again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_an_hour_no_copy_goes_where_one_may_yet_be_dropped() {
+    let mut stage = Stage::with_data(3);
+    stage.world.only_copies();
+    stage.world.fault("finish", &[Fault::LoseAnswer; 2]);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    stage.until_ended().await;
+    controller.hear().await;
+    controller.check(&stage).await;
+    let barred = |controller: &Controller| controller.placing.load().given_up.clone();
+    let known = barred(&controller);
+    assert_eq!(known.len(), 2, "{:#?}", stage.world.ledger());
+
+    let mut controller = stage.restarted().await;
+    controller.check(&stage).await;
+    assert_eq!(barred(&controller), known);
+    tokio::time::sleep(LATE).await;
+    controller.check(&stage).await;
+    assert!(barred(&controller).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

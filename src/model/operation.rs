@@ -200,6 +200,9 @@ pub struct Step {
     pub output: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// A move asked its source to drop the copy there, and got no answer: that may yet be carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late_drop: bool,
 }
 
 /// What a step does. Each says what it makes true, so doing it twice is doing it once.
@@ -418,6 +421,7 @@ mod tests {
                 deadline: Duration::from_secs(900),
                 output: None,
                 error: None,
+                late_drop: false,
             });
         }
         assert_eq!(operation.shards_moving(), 2);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    Action, Decision, Kind, Move, NodeId, Operation, OperationId, OperationState, PoolName, Step, StepAction,
+    Action, Decision, Kind, Move, NodeId, Operation, OperationId, OperationState, PoolName, ShardId, Step, StepAction,
     StepState, Timestamp, Trigger,
 };
 
@@ -163,6 +163,7 @@ pub fn add_step(operation: &mut Operation, action: StepAction, deadlines: &Deadl
         deadline: deadlines.for_action(&action),
         output: None,
         error: None,
+        late_drop: false,
         action,
     };
     let place = after.map_or(operation.steps.len(), |after| (after + 1).min(operation.steps.len()));
@@ -295,6 +296,12 @@ pub fn not_in_service(operation: &Operation) -> impl Iterator<Item = (&NodeId, O
 /// Moves and copies that this operation has finished.
 pub fn moved(operation: &Operation) -> impl Iterator<Item = &Move> {
     operation.steps.iter().filter(|step| step.state == StepState::Done).filter_map(|step| step.action.copy())
+}
+
+/// Copies that a node may yet drop, or would drop if they came back, because a request of this operation got no answer.
+pub fn late_drops(operation: &Operation) -> impl Iterator<Item = (ShardId, NodeId)> {
+    let late = operation.steps.iter().filter(|step| step.late_drop).filter_map(|step| step.action.copy());
+    late.map(|copy| (copy.shard.clone(), copy.from.clone()))
 }
 
 /// Names for `count` new nodes, `{pool}-{n}`, above every number in a known name and above `used`, the highest ever

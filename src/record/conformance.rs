@@ -40,6 +40,7 @@ pub fn step(id: &str, seq: u32) -> Step {
         deadline: Duration::from_millis(1500),
         output: None,
         error: None,
+        late_drop: false,
     }
 }
 

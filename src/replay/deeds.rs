@@ -1,8 +1,8 @@
 //! What can be asked of an invented cluster, and what it makes of it. Each deed may come twice, or late: it looks before
 //! it acts, as every driver must.
 
-use super::world::State;
-use crate::model::{Machine, Move, NodeId};
+use super::world::{Held, State};
+use crate::model::{Machine, Move, NodeId, ShardId};
 use crate::operate::drivers::{Effect, NewNode};
 
 /// One change, as a provider or datastore understands it.
@@ -165,8 +165,18 @@ impl State {
         if !is_whole || self.is_dead(&m.to) || self.flights.iter().any(|flight| flight.copy.shard == m.shard) {
             return Effect::NoEffect(format!("{} has no whole copy of {}", m.to, m.shard));
         }
-        self.copies.remove(&(m.shard.clone(), m.from.clone()));
-        self.unfinished.remove(&(m.shard.clone(), m.from.clone()));
+        self.drops(m);
         Effect::Done(None)
+    }
+
+    /// What becomes of a request to drop a copy once it is on its way: the store keeps the last one, and looks at nothing else.
+    pub fn drops(&mut self, m: &Move) {
+        let is_whole = |((shard, on), held): (&(ShardId, NodeId), &Held)| {
+            *shard == m.shard && *on != m.from && !held.stale && !self.is_dead(on)
+        };
+        if self.copies.iter().any(is_whole) {
+            self.copies.remove(&(m.shard.clone(), m.from.clone()));
+            self.unfinished.remove(&(m.shard.clone(), m.from.clone()));
+        }
     }
 }

@@ -16,9 +16,9 @@ use crate::operate::drivers::{Call, Datastore, Effect, NewNode, Provider, Unansw
 use crate::operate::proof::{ProofOfCopies, ProofOfEmpty};
 use crate::scrape::{Scrape, Target};
 
-/// A copy is dropped this long after it was asked for, or never: later, no store could tell that request from a new one, if a
-/// copy has come back meanwhile.
-const DROPPED_WITHIN: Duration = Duration::from_secs(5);
+/// A request to drop a copy that was answered comes once more within this time, or never: nobody could tell a later one from
+/// a new one, if a copy has come back meanwhile.
+const DROPPED_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 impl World {
     /// One call that changes something: the controller dies before or after it, or it fails as told.
@@ -46,7 +46,8 @@ impl World {
             }
             Some(Fault::Double(after)) => {
                 let done = self.done(&deed);
-                self.later(call, &deed, after);
+                let drops = matches!(deed, Deed::Finish(_));
+                self.later(call, &deed, if drops { after.min(DROPPED_AGAIN_WITHIN) } else { after });
                 done
             }
             Some(Fault::Wrong) => match &deed {
@@ -90,7 +91,6 @@ impl World {
     }
 
     fn later(&self, call: &Call, deed: &Deed, after: Duration) {
-        let after = if matches!(deed, Deed::Finish(_)) { after.min(DROPPED_WITHIN) } else { after };
         let due = Due { at: Instant::now() + after, deed: deed.clone(), fence: call.fence };
         self.state().due.push(due);
     }

@@ -420,7 +420,10 @@ impl State {
         }
         self.told(told);
         self.laws.came_late(&due.deed);
-        self.act(&due.deed);
+        match &due.deed {
+            Deed::Finish(m) => self.drops(m),
+            deed => drop(self.act(deed)),
+        }
         self.judge(due.deed.name());
     }
 

@@ -283,6 +283,7 @@ mod tests {
             deadline: Duration::from_secs(60),
             output: None,
             error: None,
+            late_drop: false,
         }
     }
 

@@ -313,5 +313,6 @@ pub fn step(action: StepAction, state: StepState) -> Step {
         deadline: Duration::ZERO,
         output: None,
         error: None,
+        late_drop: false,
     }
 }

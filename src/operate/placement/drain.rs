@@ -1,7 +1,7 @@
 //! Empties one node. Its copies are all that moves, so every plan moves the same bytes: what is looked for is a place for
 //! each, and then the most even one.
 
-use super::layout::{Layout, Weight, less, sum};
+use super::layout::{Layout, Shard, Weight, less, sum};
 use super::limits::Limits;
 use super::state::Step;
 use super::{Infeasible, Plan, report};
@@ -61,10 +61,11 @@ fn held(layout: &Layout, victim: &NodeId) -> Result<(usize, Vec<usize>), Infeasi
     Ok((place, held))
 }
 
-/// The open nodes that have no copy of the same shard.
+/// The open nodes that have no copy of the same shard, and may be given one.
 fn free_nodes(layout: &Layout, copy: usize, victim: usize) -> impl Iterator<Item = usize> {
-    let holders = &layout.shards[layout.copies[copy].shard].holders;
-    (0..layout.nodes.len()).filter(move |n| layout.nodes[*n].open && *n != victim && !holders.contains(n))
+    let Shard { holders, barred, .. } = &layout.shards[layout.copies[copy].shard];
+    let free = move |n: &usize| !holders.contains(n) && !barred.contains(n);
+    (0..layout.nodes.len()).filter(move |n| layout.nodes[*n].open && *n != victim && free(n))
 }
 
 fn others(layout: &Layout, victim: usize) -> usize {
@@ -72,9 +73,17 @@ fn others(layout: &Layout, victim: usize) -> usize {
 }
 
 pub(super) fn no_place(layout: &Layout, copy: usize, open: usize) -> Infeasible {
+    let barred = &layout.shards[layout.copies[copy].shard].barred;
     let why = match open {
         0 => "no other node is healthy and open".to_string(),
-        n => format!("each of the {n} other open nodes has a copy of it"),
+        n if barred.is_empty() => format!("each of the {n} other open nodes has a copy of it"),
+        n => {
+            let names: Vec<&str> = barred.iter().map(|&node| layout.nodes[node].id.as_str()).collect();
+            let names = names.join(", ");
+            format!(
+                "of the {n} other open nodes each has a copy of it, or was asked to drop one and may yet do so ({names})"
+            )
+        }
     };
     Infeasible::NoPlace { shard: layout.copies[copy].replica.shard.clone(), why }
 }

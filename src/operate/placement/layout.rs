@@ -43,8 +43,10 @@ pub(super) struct Copy<'a> {
 
 #[derive(Default)]
 pub(super) struct Shard {
-    /// Nodes that have a copy, are about to, or have given one up.
+    /// Nodes that have a copy, or are about to.
     pub holders: Vec<usize>,
+    /// Nodes to which none goes back.
+    pub barred: Vec<usize>,
     pub copies: Vec<usize>,
     pub in_transfer: bool,
 }
@@ -108,7 +110,7 @@ impl<'a> Layout<'a> {
             }
         }
         let given_up = self.placing.given_up.iter().filter(|(id, _)| *id == of_shard);
-        shard.holders.extend(given_up.filter_map(|(_, node)| places.get(node)));
+        shard.barred = given_up.filter_map(|(_, node)| places.get(node).copied()).collect();
         shard.holders.sort_unstable();
         shard.holders.dedup();
         self.shards.push(shard);

@@ -100,8 +100,8 @@ pub struct Placing {
     pub nodes: BTreeMap<NodeId, Facts>,
     /// Nodes that stay as empty as they are, whether or not the datastore calls them cordoned.
     pub closed: BTreeSet<NodeId>,
-    /// Nodes that have just given up a copy of a shard: none of it goes back to them, where a late request to drop the old
-    /// copy would take the new one.
+    /// Nodes that gave up a copy of a shard, or were asked to, and where a request to drop it may yet come: it would take the
+    /// new copy, so none goes back to them.
     pub given_up: BTreeSet<(ShardId, NodeId)>,
 }
 

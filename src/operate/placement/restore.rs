@@ -9,8 +9,8 @@ use super::{Infeasible, Placing, report};
 use crate::model::{Inventory, Move, NodeId, ReplicaState};
 
 /// The copies that make up for the dead node: each shard that it holds gets as many active copies on living nodes as are
-/// wanted, each made from the least loaded living holder, largest shard first. A shard in transfer is left out: plan
-/// again when its transfer has ended.
+/// wanted, beside those that may yet be dropped, each made from the least loaded living holder, largest shard first. A
+/// shard in transfer is left out: plan again when its transfer has ended.
 ///
 /// # Errors
 /// When a shard has no living copy to be made from, or no place: nothing is planned then.
@@ -44,8 +44,10 @@ pub fn restore(inventory: &Inventory, dead: &NodeId, placing: &Placing) -> Resul
         let bytes = source.replica.bytes;
         let wanted = inventory.wanted_replicas.get(&id.collection).copied().unwrap_or(1) as usize;
         let mut holders: BTreeSet<usize> = shard.holders.iter().copied().filter(|&n| n != gone).collect();
-        for _ in sources.len()..wanted {
-            let free: Vec<usize> = open.iter().copied().filter(|n| !holders.contains(n)).collect();
+        let lasting = sources.iter().filter(|&&c| !shard.barred.contains(&layout.copies[c].home)).count();
+        for _ in lasting..wanted {
+            let free: Vec<usize> =
+                open.iter().copied().filter(|n| !holders.contains(n) && !shard.barred.contains(n)).collect();
             if free.is_empty() {
                 return Err(no_place(&layout, lost, open.len()));
             }

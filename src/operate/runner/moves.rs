@@ -299,7 +299,8 @@ impl Run {
             StepAction::Drain { node } => plan_drain(&then, node, placing),
             StepAction::Restore { node } => plan_restore(&then, node, placing),
             _ => {
-                let placing = Placing { given_up: self.moved(|m| &m.from), ..placing.clone() };
+                let mut placing = placing.clone();
+                placing.given_up.extend(self.moved(|m| &m.from));
                 // A copy is moved once in an operation, so that a rebalance ends.
                 Ok(plan_fill(&then, &self.operation.nodes, &self.moved(|m| &m.to), &placing))
             }
@@ -468,13 +469,23 @@ impl Run {
             flight.copied += 1;
             return Ok(false);
         }
-        if self.is_held() || !self.begin_end(i).await? {
+        if self.is_held() {
+            return Ok(false);
+        }
+        // Written down with the intent: whoever dies now will never hear an answer.
+        let before = std::mem::replace(&mut self.operation.steps[i].late_drop, true);
+        if !self.begin_end(i).await? {
+            self.operation.steps[i].late_drop = before;
             return Ok(false);
         }
         flight.copied += 1;
         let call = self.call(i);
         let asked = tokio::time::timeout(self.pace.deadlines.call, self.hands.datastore.finish_move(&call, copy));
-        match self.unless_stopped(asked).await? {
+        let answer = self.unless_stopped(asked).await?;
+        if let Ok(Effect::Done(()) | Effect::NoEffect(_)) = answer {
+            self.operation.steps[i].late_drop = before;
+        }
+        match answer {
             Ok(Effect::NoEffect(why)) => {
                 flight.why = format!("the source does not drop its copy: {why}");
                 Ok(flight.copied > ATTEMPTS * QUIET_LOOKS)

@@ -42,6 +42,25 @@ fn each_strategy_evens_out_its_own_measure() {
 }
 
 #[test]
+fn no_copy_goes_where_one_may_yet_be_dropped() {
+    let mut cluster = cluster(4, &[(100, &[1, 4])]);
+    cluster.wanted_replicas.insert("docs".into(), 2);
+    let given_up = |nodes: &[usize]| {
+        let given_up = nodes.iter().map(|n| (shard(0), node(*n))).collect();
+        Placing { given_up, ..Placing::default() }
+    };
+    assert_eq!(drained(&cluster, 1, &given_up(&[])), Ok(vec!["0 n1>n2".into()]));
+    assert_eq!(drained(&cluster, 1, &given_up(&[2])), Ok(vec!["0 n1>n3".into()]));
+    let restored = |placing: &Placing| restore(&cluster, &node(1), placing).map(|moves| shown(&moves));
+    assert_eq!(restored(&given_up(&[2])), Ok(vec!["0 n4>n3".into()]));
+    let why = "docs/0 has no legal place elsewhere: of the 3 other open nodes each has a copy of it, or was asked to drop \
+               one and may yet do so (n2, n3)";
+    assert_eq!(drained(&cluster, 1, &given_up(&[2, 3])), Err(why.into()));
+    assert_eq!(restored(&given_up(&[2, 3])).map_err(|no| no.to_string()), Err(why.into()));
+    assert_eq!(restored(&given_up(&[4])), Ok(vec!["0 n4>n2".into(), "0 n4>n3".into()]), "nor is that one to rely on");
+}
+
+#[test]
 fn what_may_not_move_stays() {
     let base = cluster(3, &[(100, &[1, 2]), (100, &[1, 2]), (100, &[1, 2])]);
     assert!(!filled(&base, &[3], &Placing::default()).is_empty());
@@ -70,7 +89,7 @@ fn what_may_not_move_stays() {
     assert!(filled(&base, &[3], &closed).is_empty() && filled(&base, &[], &closed).is_empty(), "closed");
     assert_eq!(drained(&base, 1, &closed).map(|moves| moves.len()).unwrap_or(0), 0, "nor is it emptied onto");
     let given_up = Placing { given_up: (0..3).map(|n| (shard(n), node(3))).collect(), ..Placing::default() };
-    assert!(filled(&base, &[3], &given_up).is_empty(), "nothing goes back to a node that has just given it up");
+    assert!(filled(&base, &[3], &given_up).is_empty(), "nothing goes back to a node that gave it up");
     let holding = cluster(3, &[(100, &[3])]);
     assert_eq!(drained(&holding, 3, &closed).map(|moves| moves.len()), Ok(1), "but it may be emptied itself");
     let pins = |pins: &[&str]| {

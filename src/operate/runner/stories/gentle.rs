@@ -233,21 +233,24 @@ async fn a_store_that_only_copies_is_told_to_drop_the_source() {
 async fn a_drop_in_doubt_is_asked_for_again_and_one_that_never_comes_ends_the_drain() {
     use Fault::*;
     use OperationState::*;
-    let cases: [(&str, &[Fault], OperationState); 6] = [
-        ("refused once", &[Refuse], Succeeded),
-        ("lost", &[Lose], Succeeded),
-        ("its answer lost", &[LoseAnswer], Succeeded),
-        ("late", &[Late(Duration::from_secs(20))], Succeeded),
-        ("always refused", &[Refuse; 200], Failed),
-        ("always lost", &[Lose; 2000], Failed),
+    // What, its faults, the end, the copies that may yet be dropped.
+    let cases: [(&str, &[Fault], OperationState, usize); 8] = [
+        ("answered", &[], Succeeded, 0),
+        ("refused once", &[Refuse], Succeeded, 0),
+        ("lost", &[Lose], Succeeded, 1),
+        ("its answer lost", &[LoseAnswer], Succeeded, 1),
+        ("late", &[Late(Duration::from_secs(20))], Succeeded, 1),
+        ("hanging, and then refused", &[Hang, Refuse], Succeeded, 1),
+        ("always refused", &[Refuse; 200], Failed, 0),
+        ("always lost", &[Lose; 2000], Failed, 1),
     ];
-    for (what, faults, state) in cases {
+    for (what, faults, state, late) in cases {
         let mut story = copying();
         story.world.fault("finish", faults);
         story.begin(down()).await;
         let ended = story.end().await;
         assert_eq!(ended.state, state, "{what}: {}", ended.detail);
-        assert_eq!(story.world.cordoned(), 0, "{what}");
+        assert_eq!((story.world.cordoned(), plan::late_drops(&ended).count()), (0, late), "{what}");
         story.told().await;
     }
 }
