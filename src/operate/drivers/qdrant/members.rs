@@ -138,8 +138,9 @@ impl Qdrant {
         }
     }
 
-    /// Strikes a member off that is dead on the others' word too, where they can be asked. What it was listed for must have an active copy on a member that answers, on the word
-    /// of every such member: Qdrant itself would give up the last one without asking.
+    /// Strikes a member off that is dead on the others' word too, where they can be asked. What it was listed for must have
+    /// an active copy on a member that answers, on the word of every such member: Qdrant itself would give up the last one
+    /// without asking.
     pub(super) async fn strike_off(&self, node: &NodeId) -> Effect<()> {
         let survey = match self.survey().await {
             Ok(survey) => survey,
