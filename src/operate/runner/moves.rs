@@ -482,7 +482,7 @@ impl Run {
         let call = self.call(i);
         let asked = tokio::time::timeout(self.pace.deadlines.call, self.hands.datastore.finish_move(&call, copy));
         let answer = self.unless_stopped(asked).await?;
-        if let Ok(Effect::Done(()) | Effect::NoEffect(_)) = answer {
+        if !matches!(answer, Err(_) | Ok(Effect::Unknown(_))) {
             self.operation.steps[i].late_drop = before;
         }
         match answer {

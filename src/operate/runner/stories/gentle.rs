@@ -234,8 +234,9 @@ async fn a_drop_in_doubt_is_asked_for_again_and_one_that_never_comes_ends_the_dr
     use Fault::*;
     use OperationState::*;
     // What, its faults, the end, the copies that may yet be dropped.
-    let cases: [(&str, &[Fault], OperationState, usize); 8] = [
+    let cases: [(&str, &[Fault], OperationState, usize); 9] = [
         ("answered", &[], Succeeded, 0),
+        ("under way", &[InProgress], Succeeded, 0),
         ("refused once", &[Refuse], Succeeded, 0),
         ("lost", &[Lose], Succeeded, 1),
         ("its answer lost", &[LoseAnswer], Succeeded, 1),
