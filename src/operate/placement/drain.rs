@@ -63,8 +63,8 @@ fn held(layout: &Layout, victim: &NodeId) -> Result<(usize, Vec<usize>), Infeasi
 
 /// The open nodes that have no copy of the same shard, and may be given one.
 fn free_nodes(layout: &Layout, copy: usize, victim: usize) -> impl Iterator<Item = usize> {
-    let Shard { holders, barred, .. } = &layout.shards[layout.copies[copy].shard];
-    let free = move |n: &usize| !holders.contains(n) && !barred.contains(n);
+    let Shard { holders, given_up, .. } = &layout.shards[layout.copies[copy].shard];
+    let free = move |n: &usize| !holders.contains(n) && !given_up.contains(n);
     (0..layout.nodes.len()).filter(move |n| layout.nodes[*n].open && *n != victim && free(n))
 }
 
@@ -73,12 +73,12 @@ fn others(layout: &Layout, victim: usize) -> usize {
 }
 
 pub(super) fn no_place(layout: &Layout, copy: usize, open: usize) -> Infeasible {
-    let barred = &layout.shards[layout.copies[copy].shard].barred;
+    let given_up = &layout.shards[layout.copies[copy].shard].given_up;
     let why = match open {
         0 => "no other node is healthy and open".to_string(),
-        n if barred.is_empty() => format!("each of the {n} other open nodes has a copy of it"),
+        n if given_up.is_empty() => format!("each of the {n} other open nodes has a copy of it"),
         n => {
-            let names: Vec<&str> = barred.iter().map(|&node| layout.nodes[node].id.as_str()).collect();
+            let names: Vec<&str> = given_up.iter().map(|&node| layout.nodes[node].id.as_str()).collect();
             let names = names.join(", ");
             format!(
                 "of the {n} other open nodes each has a copy of it, or was asked to drop one and may yet do so ({names})"

@@ -45,8 +45,8 @@ pub(super) struct Copy<'a> {
 pub(super) struct Shard {
     /// Nodes that have a copy, or are about to.
     pub holders: Vec<usize>,
-    /// Nodes to which none goes back.
-    pub barred: Vec<usize>,
+    /// Nodes that gave one up: none goes back to them.
+    pub given_up: Vec<usize>,
     pub copies: Vec<usize>,
     pub in_transfer: bool,
 }
@@ -110,7 +110,7 @@ impl<'a> Layout<'a> {
             }
         }
         let given_up = self.placing.given_up.iter().filter(|(id, _)| *id == of_shard);
-        shard.barred = given_up.filter_map(|(_, node)| places.get(node).copied()).collect();
+        shard.given_up = given_up.filter_map(|(_, node)| places.get(node).copied()).collect();
         shard.holders.sort_unstable();
         shard.holders.dedup();
         self.shards.push(shard);

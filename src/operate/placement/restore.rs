@@ -44,10 +44,10 @@ pub fn restore(inventory: &Inventory, dead: &NodeId, placing: &Placing) -> Resul
         let bytes = source.replica.bytes;
         let wanted = inventory.wanted_replicas.get(&id.collection).copied().unwrap_or(1) as usize;
         let mut holders: BTreeSet<usize> = shard.holders.iter().copied().filter(|&n| n != gone).collect();
-        let lasting = sources.iter().filter(|&&c| !shard.barred.contains(&layout.copies[c].home)).count();
+        let lasting = sources.iter().filter(|&&c| !shard.given_up.contains(&layout.copies[c].home)).count();
         for _ in lasting..wanted {
             let free: Vec<usize> =
-                open.iter().copied().filter(|n| !holders.contains(n) && !shard.barred.contains(n)).collect();
+                open.iter().copied().filter(|n| !holders.contains(n) && !shard.given_up.contains(n)).collect();
             if free.is_empty() {
                 return Err(no_place(&layout, lost, open.len()));
             }

@@ -74,7 +74,7 @@ impl<'l, 'a> State<'l, 'a> {
         let free = to == copy.home
             || self.receives[to]
                 && !shard.holders.contains(&to)
-                && !shard.barred.contains(&to)
+                && !shard.given_up.contains(&to)
                 && shard.copies.iter().all(|&other| self.at[other] != to)
                 && self.has_room(c, to);
         free && self.zones_allow(c, to)
