@@ -469,12 +469,9 @@ impl Run {
             flight.copied += 1;
             return Ok(false);
         }
-        if self.is_held() {
-            return Ok(false);
-        }
         // Written down with the intent: whoever dies now will never hear an answer.
         let before = std::mem::replace(&mut self.operation.steps[i].late_drop, true);
-        if !self.begin_end(i).await? {
+        if self.is_held() || !self.begin_end(i).await? {
             self.operation.steps[i].late_drop = before;
             return Ok(false);
         }
