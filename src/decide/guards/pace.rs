@@ -117,7 +117,7 @@ pub fn backing_off(case: &Case) -> Option<Held> {
     Held::until(format!("{} after {}", left(case, until), units::count(failures, "failed operation")), until)
 }
 
-/// At most one operation a pool. What observing pretends to do counts for observing.
+/// At most one operation a pool. What observing pretends to do counts for observing, and for nobody who really asks.
 pub fn operation_running(case: &Case) -> Option<Held> {
     let look = case.look;
     if let Some(operation) = look.now.open_operation() {
@@ -127,7 +127,8 @@ pub fn operation_running(case: &Case) -> Option<Held> {
         let then = if cancelled { "; it is to be cancelled in favour of this" } else { "" };
         return Held::because(format!("{kind} {id} is {state}{then}"));
     }
-    let (kind, end) = look.memory.would_be.as_ref()?.running?;
+    let pretended = look.memory.would_be.as_ref().filter(|_| case.wish.request.is_none());
+    let (kind, end) = pretended?.running?;
     let left = units::time(end.since(look.now.seen.at));
     Held::until(format!("a would-be {} would run for another {left}", kind.as_str()), end)
 }

@@ -73,3 +73,13 @@ fn what_would_have_acted_is_told_before_what_could_not() {
     assert!(decision.because[1].starts_with("replace is wanted too"), "{:?}", decision.because);
     assert!(world.memory.would_be.is_some());
 }
+
+#[test]
+fn what_is_only_pretended_is_in_nobodys_way() {
+    let mut world = World::nodes(6);
+    world.mode = Mode::Observe;
+    world.fresh(Signal::Cpu, 0.9);
+    assert!(names(&world.checks(3).guards).contains(&"operation_running"));
+    let asked = Request { reason: Some("I know".into()), ..request(Kind::ScaleUp) };
+    assert_eq!(world.ask(&asked).action, up(1, 7));
+}
