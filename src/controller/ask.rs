@@ -9,6 +9,7 @@ use crate::handle::{Asked, Command, Refusal, RefusalKind, Reply};
 use crate::model::{Action, HistoryKind, Kind, Mode, NodeId, OperationId, Request, Timestamp};
 use crate::record::JournalError;
 
+use super::differences::touched_by;
 use super::overrides::Settings;
 use super::{Controller, Reload, Taking};
 
@@ -120,6 +121,16 @@ impl Controller {
                 let known = self.world.as_ref().is_some_and(|w| w.seen.node(&node).is_some());
                 if !known {
                     return Err(refusal(RefusalKind::NotFound, format!("there is no node {node} in this pool")));
+                }
+                self.hear_operator().await;
+                if let Some(open) = self.operation.as_ref().filter(|open| touched_by(open).any(|id| *id == node)) {
+                    return Err(Refusal {
+                        operation: Some(open.id.clone()),
+                        ..refusal(
+                            RefusalKind::Conflict,
+                            format!("{} {} is about {node}: let it end, or cancel it", open.kind.as_str(), open.id),
+                        )
+                    });
                 }
                 next.insert(node.clone(), at.plus(lasting));
                 format!("maintenance of {node} for {} s", lasting.as_secs())

@@ -383,7 +383,7 @@ impl Controller {
         self.window.push(&settings, &roster, look.samples.nodes, store);
         self.window.told(look.at, look.samples.pool);
         let seen = observe::aggregate(&settings, &self.overlay().thresholds, &self.window, &roster, store, look.at);
-        let closed = self.memory.drained().keys().cloned().collect();
+        let closed = self.memory.drained().keys().chain(self.maintenance.keys()).cloned().collect();
         self.late_drops.retain(|_, since| since.elapsed() < LATE);
         let given_up = self.late_drops.keys().cloned().collect();
         let placing = Arc::new(Placing { closed, given_up, ..Placing::of(self.config.placement.clone(), &seen) });

@@ -104,7 +104,7 @@ impl Controller {
     }
 
     /// Takes in all that the operator has told so far.
-    async fn hear_operator(&mut self) {
+    pub(super) async fn hear_operator(&mut self) {
         while let Ok(report) = self.reports.try_recv() {
             self.reported(report).await;
         }

@@ -317,3 +317,26 @@ async fn what_a_person_paused_is_not_cancelled_by_a_decision() {
     use OperationState::{Cancelled, Succeeded};
     busy.until(&mut controller, &[(Kind::ScaleDown, Cancelled), (Kind::ScaleUp, Succeeded)]).await;
 }
+
+// ---- maintenance
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_of_a_node_that_an_operation_is_about_is_refused_with_its_id() {
+    let stage = Stage::with_data(4);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    let Reply::Operation(down) =
+        controller.ask(Command::Operate(asking_for(Kind::ScaleDown, 4))).await.expect("4 nodes")
+    else {
+        panic!("no operation")
+    };
+    let maintain =
+        |n| Command::Maintain { node: node(n), lasting: Some(Duration::from_secs(7200)), who: "someone".into() };
+    let refusal = controller.ask(maintain(4)).await.expect_err("it is to be removed");
+    assert_eq!((refusal.kind, refusal.operation.as_ref()), (RefusalKind::Conflict, Some(&down.id)), "{refusal:?}");
+    controller.ask(maintain(1)).await.expect("another node");
+    stage.until_ended().await;
+    controller.hear().await;
+    controller.check(&stage).await;
+    assert_eq!(controller.placing.load().closed, [node(1)].into(), "nothing comes to it");
+}

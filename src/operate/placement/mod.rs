@@ -98,7 +98,7 @@ pub struct Facts {
 pub struct Placing {
     pub rules: Rules,
     pub nodes: BTreeMap<NodeId, Facts>,
-    /// Nodes that stay as empty as they are, whether or not the datastore calls them cordoned.
+    /// Nodes to which nothing comes, whether or not the datastore calls them cordoned: drained, or in maintenance.
     pub closed: BTreeSet<NodeId>,
     /// Nodes that gave up a copy of a shard, or were asked to, and where a request to drop it may yet come: it would take the
     /// new copy, so none goes back to them.
