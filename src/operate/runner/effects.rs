@@ -172,7 +172,7 @@ impl Run {
 
     /// Asks the driver, again and again while it says that it is under way.
     async fn ask(&mut self, i: usize) -> Result<Effect<Option<Value>>, Halt> {
-        let deadline = self.deadline(i);
+        let mut deadline = self.deadline(i);
         loop {
             let limit = self.operation.steps[i].deadline + MARGIN;
             let asked = tokio::time::timeout(limit, self.apply(i));
@@ -184,6 +184,10 @@ impl Run {
                 return Ok(answer);
             }
             self.rest(self.pace.probe).await?;
+            // The next question may do the rest of it. While that may not be, no deadline comes nearer.
+            let held = Instant::now();
+            self.until_allowed().await?;
+            deadline += held.elapsed();
             // A shard may have arrived meanwhile, and nothing but this question keeps it: there is no proof to go by here.
             let unjoins = matches!(self.operation.steps[i].action, StepAction::Unjoin { .. });
             if unjoins && let Err(no) = self.may_act(i).await? {

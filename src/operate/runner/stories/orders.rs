@@ -356,3 +356,31 @@ async fn only_what_is_blocked_is_retried_or_resolved() {
     }
     assert_eq!(story.end().await.state, OperationState::Succeeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_progress_is_not_asked_for_again_while_held_and_no_deadline_comes_nearer() {
+    for by_file in [true, false] {
+        let mut story = four();
+        story.world.fault("destroy", &[Fault::InProgress; 3]);
+        story.begin(down()).await;
+        story.step_seen("destroy", StepState::Intent).await;
+        match by_file {
+            true => story.standing.forbids.store(true, Ordering::Relaxed),
+            false => story.order(Verb::Pause).await.expect("it runs"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await; // what was asked just before is asked
+        let asked = story.world.ledger();
+        assert!(asked.iter().any(|line| line.starts_with("destroy")), "{asked:#?}");
+        tokio::time::sleep(DAY).await;
+        assert_eq!(story.world.ledger(), asked, "by file: {by_file}");
+        match by_file {
+            true => story.standing.forbids.store(false, Ordering::Relaxed),
+            false => story.order(Verb::Resume).await.expect("it is paused"),
+        }
+        let ended = story.end().await;
+        assert_eq!((ended.state, story.world.machines().len()), (OperationState::Succeeded, 3), "{}", ended.detail);
+        let attempts = ended.steps.iter().find(|step| step.action.name() == "destroy").map(|step| step.attempts);
+        assert_eq!(attempts, Some(1), "its time did not run out");
+        story.told().await;
+    }
+}
