@@ -125,10 +125,16 @@ impl Operation {
         Some(self.bytes_left as f64 / speed)
     }
 
-    /// When the step that is under way must be done; `None` between steps.
+    /// When the step that is under way must be done, or, while data is moved, must have come on; `None` between steps.
     pub fn deadline(&self) -> Option<Timestamp> {
+        use StepAction::{Drain, Move, Rebalance, Replicate, Restore};
         let (_, step) = self.current_step().filter(|(_, step)| step.ended_at.is_none())?;
-        Some(step.started_at?.plus(step.deadline))
+        let began = step.started_at?;
+        let since = match step.action {
+            Rebalance | Drain { .. } | Restore { .. } | Move(_) | Replicate(_) => began.max(self.last_progress_at),
+            _ => began,
+        };
+        Some(since.plus(step.deadline))
     }
 }
 
@@ -425,6 +431,9 @@ mod tests {
             });
         }
         assert_eq!(operation.shards_moving(), 2);
+        assert_eq!(operation.deadline(), Some(at(910)));
+        operation.last_progress_at = at(300);
+        assert_eq!(operation.deadline(), Some(at(1200)), "data comes on");
         // Seconds now, bytes left, the usual speed; the time left.
         let cases = [
             (20, 1000, None, None),
