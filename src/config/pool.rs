@@ -310,9 +310,11 @@ fn fits_together(
     has_static: bool,
     has_files: bool,
 ) {
-    if has_files && *provider != ProviderSettings::None {
-        let what = "the provider knows its own nodes";
-        pool.problem("nodes.file_sd", what, "leave it out, or set `provider: {type: none}`");
+    for (name, is_set) in [("nodes.static", has_static), ("nodes.file_sd", has_files)] {
+        if is_set && *provider != ProviderSettings::None {
+            let what = "the provider knows its own nodes";
+            pool.problem(name, what, "leave it out, or set `provider: {type: none}`");
+        }
     }
     match provider {
         ProviderSettings::Process(process) => {
@@ -323,10 +325,6 @@ fn fits_together(
             if process.qdrant.is_some() && !matches!(datastore, DatastoreSettings::Qdrant(_)) {
                 let what = "provider process runs Qdrant, whose shards would be lost with it";
                 pool.problem("datastore.type", what, "set `datastore: {type: qdrant}`, or leave `program` out");
-            }
-            if has_static {
-                let what = "provider process knows its own nodes";
-                pool.problem("nodes.static", what, "leave `nodes` out, or choose another provider");
             }
         }
         ProviderSettings::None if !has_static && !has_files && !lists_members(datastore) => {

@@ -150,7 +150,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ("provider: {type: none}", "pools[0].nodes: is missing", "with provider none, list the nodes"),
         (
             "nodes: {static: [{id: a, address: 'http://h:1'}]}",
-            "pools[0].nodes.static: provider process knows its own nodes",
+            "pools[0].nodes.static: the provider knows its own nodes",
             "leave",
         ),
         ("nodes: {http_sd: [x]}", "pools[0].nodes.http_sd: is not available in this version", "leave it out"),
