@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::args::{Connection, Output};
 use super::client::{Client, shaped};
 use super::plan::{self, PlanKind};
-use super::shapes::{Accepted, Operation, Proof, Step};
+use super::shapes::{Begun, Operation, Proof, Step};
 use super::status::pretty;
 use super::{Failure, text};
 use crate::model::{NodeId, OperationState, Timestamp};
@@ -161,8 +161,13 @@ async fn operate(
     let client = Client::new(&asked.connection)?;
     let key = uuid::Uuid::now_v7().to_string();
     let answer = client.post(path, Some(&Value::Object(body)), Some(&key)).await?;
-    let Accepted { operation } = shaped(&answer)?;
+    let Begun { operation } = shaped(&answer)?;
     let is_text = client.output == Output::Text;
+    let Some(operation) = operation else {
+        let said = if is_text { "taken as it is: there was nothing to do\n".into() } else { pretty(&answer) };
+        out.write_all(said.as_bytes())?;
+        return Ok(None);
+    };
     if is_text {
         let nodes =
             if operation.nodes.is_empty() { String::new() } else { format!(": {}", operation.nodes.join(", ")) };

@@ -226,7 +226,13 @@ pub struct Proof {
     pub deleted: Vec<String>,
 }
 
-/// `202` to a manual operation, `200` to an order about one.
+/// `202` to a manual operation; `200` without one, where a node that came or went by other hands is taken as it is.
+#[derive(Debug, Deserialize)]
+pub struct Begun {
+    pub operation: Option<Operation>,
+}
+
+/// `200` to an order about an operation.
 #[derive(Debug, Deserialize)]
 pub struct Accepted {
     pub operation: Operation,

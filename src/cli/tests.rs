@@ -706,6 +706,15 @@ async fn adopt_and_reap_name_their_node_and_are_followed() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_taken_as_it_is_begins_nothing() {
+    let server = Server::with([("POST /autoscaling/nodes/n9/adopt", 200, json!({"operation": null}))]).await;
+    let (said, result) = server.types("adopt n9").await;
+    assert_eq!((said.as_str(), result), ("taken as it is: there was nothing to do\n", Ok(())));
+    let (said, result) = server.types("adopt n9 --output json").await;
+    assert_eq!((said.as_str(), result), ("{\n  \"operation\": null\n}\n", Ok(())));
+}
+
+#[tokio::test]
 async fn a_rebalance_is_shown_before_it_is_done() {
     let plan = |shards| {
         let held = json!([{"name": "data_moving", "detail": "1 transfer running", "until": null}]);

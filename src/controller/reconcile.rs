@@ -207,7 +207,8 @@ impl Controller {
         }
     }
 
-    /// Takes a node that came or went by other hands as it is now, on a person's word. `false` when it is none of these.
+    /// Takes a node that came or went by other hands as it is now, on a person's word. `false` when it is none of these, or
+    /// when one is to be reaped that has come: that is not as it should be.
     pub(super) async fn acknowledge(&mut self, request: &Request) -> Result<bool, crate::record::JournalError> {
         let Some(node) = request.node.as_ref().filter(|_| matches!(request.kind, Kind::Adopt | Kind::Reap)) else {
             return Ok(false);
@@ -220,6 +221,9 @@ impl Controller {
         let inventory = self.world.as_ref().and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
         let touched: BTreeSet<NodeId> = [node.clone()].into();
         let present = differences::present(&self.machines, inventory);
+        if request.kind == Kind::Reap && present.contains(node) {
+            return Ok(false);
+        }
         let census = differences::settled(census, &touched, &present, now);
         let reason = request.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         let summary = format!("{}, as it should{reason}", found.detail);
