@@ -39,14 +39,14 @@ pub struct Trouble<'a> {
     pub store: Option<&'a str>,
 }
 
-/// What a person must look at, one sentence each.
+/// What a person must look at, one sentence each; of each lost machine it is told whether it is a healthy member again.
 pub fn needs_human(
     decision: Option<&Decision>,
     operation: Option<&Operation>,
     trouble: Trouble,
     guards_now: &[GuardHit],
     unexplained: &[Unexplained],
-    lost: &[&NodeId],
+    lost: &[(&NodeId, bool)],
 ) -> Vec<String> {
     let mut needs: Vec<String> = trouble.journal.map(Into::into).into_iter().collect();
     needs.extend(trouble.provider.map(|why| format!("the provider does not answer: {why}")));
@@ -65,7 +65,10 @@ pub fn needs_human(
         needs.push(format!("a node should be replaced and is not: {}", held_by(decision)));
     }
     needs.extend(unexplained.iter().map(way_out));
-    needs.extend(lost.iter().map(|id| format!("{id} was replaced; `vecscale reap {id}` destroys its machine")));
+    needs.extend(lost.iter().map(|(id, is_back)| match is_back {
+        true => format!("{id} was replaced, and is a member again; `vecscale adopt {id}` counts it again"),
+        false => format!("{id} was replaced; `vecscale reap {id}` destroys its machine"),
+    }));
     needs
 }
 

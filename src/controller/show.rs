@@ -27,7 +27,9 @@ impl Controller {
         let prospect =
             world.map(|w| decide::prospect(&policy, &self.memory, &self.situation(w, None))).unwrap_or_default();
         let lost = self.machines.iter().map(|m| &m.id).filter(|id| self.memory.replaced().contains(id));
-        let lost: Vec<&NodeId> = lost.collect();
+        let store = world.and_then(|w| w.inventory.as_ref().ok()).and_then(Option::as_ref);
+        let is_back = |id| store.and_then(|store| store.member(id)).is_some_and(|member| member.healthy);
+        let lost: Vec<(&NodeId, bool)> = lost.map(|id| (id, is_back(id))).collect();
         let mut needs_human = picture::needs_human(decision, operation, trouble, &prospect.guards, &unexplained, &lost);
         let asked = picture::asks(self.memory.asked());
         needs_human.extend(asked.clone());

@@ -189,12 +189,18 @@ impl Memory {
         if operation.trigger == Trigger::Manual && directed && state != OperationState::Cancelled {
             self.manual = Some((kind, now));
         }
-        // One that ended in part has not forgotten the dead node: it counts on.
-        if state == Succeeded {
+        // One that was given up has not forgotten the dead node, which counts on; one that lacks but a hook at its end has.
+        let is_through = operation.steps.last().is_some_and(|step| step.state == StepState::Done);
+        if state == Succeeded || state == Partial && is_through {
             self.replaced.extend(operation.replaces.clone());
-            if kind == Kind::Reap {
-                self.replaced.retain(|node| !operation.nodes.contains(node));
-            }
+        }
+        let counts_again = match kind {
+            Kind::Reap => state == Succeeded,
+            Kind::Adopt => kept,
+            _ => false,
+        };
+        if counts_again {
+            self.replaced.retain(|node| !operation.nodes.contains(node));
         }
         // However else it ended, the cordon was lifted.
         for node in operation.nodes.iter().filter(|_| kind == Kind::Drain) {

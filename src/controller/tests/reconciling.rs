@@ -66,6 +66,8 @@ async fn what_other_hands_did_meanwhile_is_told_and_left_alone_until_a_person_sa
     }
     assert_eq!(stage.world.ledger(), [] as [String; 0], "nothing was touched");
 
+    let refusal = controller.ask(about(Kind::Reap, 9)).await.expect_err("it has come, and serves");
+    assert!(refusal.detail.contains("n9 is a healthy member"), "{refusal:?}");
     assert!(matches!(controller.ask(about(Kind::Adopt, 9)).await, Ok(Reply::Done)));
     controller.check(&stage).await;
     assert_eq!(unexplained(&controller).len(), 2);
@@ -172,5 +174,35 @@ async fn a_dead_node_is_replaced_after_its_grace_and_its_machine_waits_for_a_per
     assert_eq!(ends(&stage, &mut controller).await, OperationState::Succeeded);
     assert_eq!(stage.world.machines(), ["n1", "n3", "n4", "n5", "p-6"]);
     assert_eq!(controller.view.load().unexplained, []);
+    stage.world.check().expect("all shards live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_node_that_is_a_member_again_counts_on_a_persons_word() {
+    let mut stage = Stage::with_data(4);
+    let mut controller = stage.controller().await;
+    for _ in 0..6 {
+        controller.check(&stage).await;
+    }
+    stage.world.kill(2);
+    while controller.operation.is_none() {
+        controller.check(&stage).await;
+    }
+    assert_eq!(ends(&stage, &mut controller).await, OperationState::Succeeded);
+
+    stage.world.take_away(2);
+    stage.world.put_machine(2); // under the same name, and empty
+    stage.world.revive(2);
+    stage.world.put_member(2);
+    controller.check(&stage).await;
+    let needs = controller.view.load().needs_human.join("\n");
+    assert!(needs.contains("n2 was replaced, and is a member again; `vecscale adopt n2`"), "{needs}");
+    controller.ask(about(Kind::Adopt, 2)).await.expect("it begins");
+    assert_eq!(ends(&stage, &mut controller).await, OperationState::Succeeded);
+    let mut controller = stage.restarted().await;
+    controller.check(&stage).await;
+    let view = controller.view.load_full();
+    let seen = view.seen.as_ref().expect("an observation");
+    assert_eq!((seen.node_count(), view.needs_human.len()), (5, 0), "{:?}", view.needs_human);
     stage.world.check().expect("all shards live");
 }

@@ -62,12 +62,17 @@ fn irreplaceable(case: &Case, store: Store) -> Option<Held> {
     match case.look.roster.nodes.get(dead) {
         None => Held::because(format!("{dead} is no node of this pool")),
         Some(node) if node.healthy => Held::because(format!("{dead} is healthy: drain it with a scale-down instead")),
-        Some(_) => match store {
-            Store::Seen(inventory) => {
-                only_copies(inventory, dead).or_else(|| Held::because(places::without_room(inventory, dead)?))
-            }
-            Store::None | Store::Silent(_) => None,
-        },
+        Some(_) => lost_with(store, dead),
+    }
+}
+
+/// Why a dead node cannot be replaced, as far as the store tells: something is lost with it, or has no place elsewhere.
+pub fn lost_with(store: Store, dead: &NodeId) -> Option<Held> {
+    match store {
+        Store::Seen(inventory) => {
+            only_copies(inventory, dead).or_else(|| Held::because(places::without_room(inventory, dead)?))
+        }
+        Store::None | Store::Silent(_) => None,
     }
 }
 
@@ -99,6 +104,14 @@ fn not_to_be_adopted(case: &Case, store: Store) -> Option<Held> {
         return Held::because("the nodes hold no data: each that the provider lists is part of the pool already");
     }
     if case.look.memory.replaced().contains(node) {
+        let member = match store {
+            Store::Seen(inventory) => inventory.member(node),
+            Store::None | Store::Silent(_) => None,
+        };
+        // The store itself has taken it in anew.
+        if member.is_some_and(|member| member.healthy) {
+            return None;
+        }
         return Held::because(format!("{node} was replaced; what it holds is out of date, so it can only be reaped"));
     }
     if case.look.now.is_member(node) {

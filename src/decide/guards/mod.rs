@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use Cell::{Blocks, NotUp, Passes, UpWithReason};
 use Kind::{Adopt, Drain, Reap, Rebalance, Replace, ScaleDown, ScaleUp};
 
+pub use data::lost_with;
 pub use evidence::missing;
 pub use pace::{cancellable, cancellable_for, has_just_started};
 

@@ -41,11 +41,12 @@ fn told(world: &mut World, kind: Kind, node: &str, guards: &[&str], says: &str, 
 
 #[test]
 fn only_a_machine_without_a_member_is_adopted() {
-    let cases: [(&str, Change, &str, &[&str], &str); 8] = [
+    let cases: [(&str, Change, &str, &[&str], &str); 9] = [
         ("an orphan", |_| {}, "n9", &[], ""),
         ("a member", |_| {}, "n2", &["placement"], "n2 is a member already"),
         ("nothing", |_| {}, "n77", &["placement"], "the provider does not list n77"),
         ("what was replaced", |w| replaced(w, "n9"), "n9", &["placement"], "it can only be reaped"),
+        ("what was replaced and is a healthy member again", |w| replaced(w, "n2"), "n2", &[], ""),
         ("without data", |w| w.store = None, "n9", &["placement"], "part of the pool already"),
         ("a silent provider", |w| w.machines = None, "n9", &["placement"], "whether it runs the node is unknown"),
         (

@@ -10,7 +10,7 @@ fn replace(name: &str) -> Action {
 
 #[test]
 fn a_node_unhealthy_for_long_enough_is_replaced() {
-    let cases: [(&str, Change, Option<&str>); 15] = [
+    let cases: [(&str, Change, Option<&str>); 16] = [
         ("after the grace", |_| {}, Some("n1")),
         ("not before", |w| w.node("n1").unhealthy_since = Some(w.seen.at), None),
         ("switched off", |w| w.policy.replace.enabled = false, None),
@@ -37,6 +37,16 @@ fn a_node_unhealthy_for_long_enough_is_replaced() {
                 (node.healthy, node.unhealthy_since) = (false, Some(since));
             },
             Some("n3"),
+        ),
+        (
+            "the one after that, where it has the only copy of a shard",
+            |w| {
+                let since = w.node("n1").unhealthy_since.unwrap().minus(CHECK);
+                let node = w.node("n3");
+                (node.healthy, node.unhealthy_since) = (false, Some(since));
+                w.only_copy_on("n3");
+            },
+            Some("n1"),
         ),
         ("at the maximum", |w| w.policy.thresholds.max_nodes = 6, Some("n1")),
         ("above the maximum", |w| w.policy.thresholds.max_nodes = 5, None),
@@ -159,5 +169,17 @@ fn two_of_three_nodes_gone_changes_nothing() {
             }
         }
         assert_eq!(world.check().wanted, Some(Kind::Replace));
+    }
+}
+
+#[test]
+fn one_that_ended_in_part_has_replaced_the_node_if_it_came_to_its_end() {
+    for (settled, expected) in [(StepState::Done, true), (StepState::Skipped, false)] {
+        let mut world = World::with_dead_node(6);
+        world.check();
+        let mut ended = operation(Kind::Replace, OperationState::Partial, Trigger::Availability);
+        ended.steps = vec![step(StepAction::Settle, settled)];
+        world.memory.operation_ended(&ended, world.seen.at);
+        assert_eq!(world.memory.replaced().contains(&id("n1")), expected, "{settled:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Heard, Look, Wish};
+use crate::decide::guards::lost_with;
 use crate::decide::words;
 use crate::model::{Kind, NodeSeen, Timestamp, Trigger};
 use crate::units;
@@ -22,9 +23,13 @@ pub fn vote<'a>(look: &Look<'a>) -> Heard<'a> {
 }
 
 fn of_the_longest_ill<'a>(look: &Look<'a>) -> Heard<'a> {
-    let Some((since, node)) = longest_unhealthy(look) else { return Heard::default() };
+    let nodes = longest_unhealthy_first(look);
+    let Some(&(since, node)) = nodes.first() else { return Heard::default() };
     let now = look.now.seen.at;
-    let ill = format!("{} is unhealthy since {since} ({})", node.id, units::time(now.since(since)));
+    let told = |(since, node): (Timestamp, &NodeSeen)| {
+        format!("{} is unhealthy since {since} ({})", node.id, units::time(now.since(since)))
+    };
+    let ill = told((since, node));
     if !look.policy.replace.enabled {
         return Heard::note(format!("{ill}; replace.enabled is false"));
     }
@@ -38,14 +43,21 @@ fn of_the_longest_ill<'a>(look: &Look<'a>) -> Heard<'a> {
         let left = units::time(APART - now.since(last));
         return Heard::note(format!("{ill}; one automatic replacement an hour, the next in {left}"));
     }
-    let subject = Some(node.id.clone());
-    Heard::wish(Wish { subject, ..Wish::new(Kind::Replace, Trigger::Availability, vec![ill]) })
+    // One that nothing can replace stands in no other's way.
+    let due = nodes.iter().copied().filter(|(since, _)| now.since(*since) >= grace);
+    let chosen = due.clone().find(|(_, n)| lost_with(look.now.store, &n.id).is_none()).unwrap_or((since, node));
+    let passed_over = due.take_while(|(_, n)| n.id != chosen.1.id);
+    let because = [told(chosen)].into_iter().chain(passed_over.map(|n| format!("{}, and cannot be replaced", told(n))));
+    let subject = Some(chosen.1.id.clone());
+    Heard::wish(Wish { subject, ..Wish::new(Kind::Replace, Trigger::Availability, because.collect()) })
 }
 
 /// A node that was ill and of which nobody tells anything now may be well again: that is no reason to replace it.
-fn longest_unhealthy<'a>(look: &Look<'a>) -> Option<(Timestamp, &'a NodeSeen)> {
+fn longest_unhealthy_first<'a>(look: &Look<'a>) -> Vec<(Timestamp, &'a NodeSeen)> {
     let known = ill(look).filter(|n| !n.health_unknown);
-    known.filter_map(|n| Some((n.unhealthy_since?, n))).min_by_key(|(since, n)| (*since, &n.id))
+    let mut nodes: Vec<_> = known.filter_map(|n| Some((n.unhealthy_since?, n))).collect();
+    nodes.sort_by_key(|(since, n)| (*since, &n.id));
+    nodes
 }
 
 /// A node in maintenance is expected to be silent, one that joins is its operation's business, one that a person had
