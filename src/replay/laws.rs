@@ -363,11 +363,12 @@ impl State {
         for step in &operation.steps {
             self.laws.steps.remove(&step.key);
         }
-        if operation.state == OperationState::Succeeded {
-            self.laws.lost.extend(operation.replaces.clone());
-            if operation.kind == Kind::Reap {
-                self.laws.lost.retain(|node| !operation.nodes.contains(node));
-            }
+        let is_kept = matches!(operation.state, OperationState::Succeeded | OperationState::Partial);
+        let is_gone =
+            |dead: &&NodeId| operation.state == OperationState::Succeeded || !self.members.contains_key(*dead);
+        self.laws.lost.extend(operation.replaces.iter().filter(|dead| is_kept && is_gone(dead)).cloned());
+        if is_kept && matches!(operation.kind, Kind::Reap | Kind::Adopt) {
+            self.laws.lost.retain(|node| !operation.nodes.contains(node));
         }
         self.tally.operation(operation.kind.as_str(), operation.state.as_str());
         self.told(format!("{} has ended, {}: {}", operation.kind.as_str(), operation.state.as_str(), operation.detail));

@@ -388,12 +388,14 @@ impl<'a> Stage<'a> {
     async fn last_accounts(&self) {
         let Some(view) = self.view() else { return };
         let told = |id: &NodeId, kind| view.unexplained.iter().any(|u| u.node == *id && u.kind == kind);
+        let told_lost =
+            |id: &NodeId| view.needs_human.iter().any(|need| need.starts_with(&format!("{id} was replaced")));
         let broken = {
             let state = self.world.state();
             let orphan = state.machines.keys().find(|id| {
                 let is_member = !state.scale.data || state.members.contains_key(*id);
                 let silent = state.scale.data && view.store.replicas_missing.is_none() && !view.needs_human.is_empty();
-                !is_member && !silent && !state.laws.lost.contains(*id) && !told(id, UnexplainedKind::OrphanInstance)
+                !is_member && !silent && !told_lost(id) && !told(id, UnexplainedKind::OrphanInstance)
             });
             let cordoned = state
                 .members

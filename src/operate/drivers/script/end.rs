@@ -26,6 +26,13 @@ pub struct Traces {
     group: Option<Pid>,
     /// Open files, written as `/proc/PID/fd` has them.
     files: BTreeSet<String>,
+    inherited: Option<Inherited>,
+}
+
+/// The lock of a script that another controller started, and whether a later script holds it by now.
+struct Inherited {
+    lock: String,
+    has_passed_on: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A pipe, by our own end of it.
@@ -36,19 +43,22 @@ pub fn pipe(ours: Option<impl AsFd>) -> Option<String> {
 
 impl Traces {
     pub fn of_group(group: Option<Pid>, output: BTreeSet<String>) -> Traces {
-        Traces { group, files: output }
+        Traces { group, files: output, inherited: None }
     }
 
-    /// Of a script that another controller started: its group is known by its members only.
-    pub fn of_lock(lock: &Path, output: BTreeSet<String>) -> Traces {
-        let mut traces = Traces { group: None, files: output };
-        traces.add_lock(lock);
-        traces
+    /// Of a script that another controller started: its group is known by its members only. Once it has let go of its
+    /// lock, `has_passed_on` says whether a later script was given it: that one is not to be ended.
+    pub fn of_lock(
+        lock: &Path,
+        output: BTreeSet<String>,
+        has_passed_on: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Traces {
+        let inherited = Inherited { lock: as_opened(lock), has_passed_on: Box::new(has_passed_on) };
+        Traces { group: None, files: output, inherited: Some(inherited) }
     }
 
     pub fn add_lock(&mut self, lock: &Path) {
-        let path = fs::canonicalize(lock).unwrap_or_else(|_| lock.into());
-        self.files.insert(path.display().to_string());
+        self.files.insert(as_opened(lock));
     }
 
     /// Gives how many processes are left in the end.
@@ -88,9 +98,22 @@ impl Traces {
 
     /// Who is alive: members of the group, holders of the files, and the members of the holders' groups.
     async fn processes(&self) -> BTreeSet<Process> {
-        let (group, files) = (self.group.map(|group| group.as_raw_nonzero().get()), self.files.clone());
+        let Some(Inherited { lock, has_passed_on }) = &self.inherited else { return self.holders(None).await };
+        let found = self.holders(Some(lock)).await;
+        // Asked after the look: a script that was seen had been given the lock before.
+        if has_passed_on() { self.holders(None).await } else { found }
+    }
+
+    async fn holders(&self, lock: Option<&String>) -> BTreeSet<Process> {
+        let group = self.group.map(|group| group.as_raw_nonzero().get());
+        let files = self.files.iter().chain(lock).cloned().collect();
         tokio::task::spawn_blocking(move || scan(group, &files)).await.unwrap_or_default()
     }
+}
+
+/// The path as `/proc/PID/fd` has it.
+fn as_opened(file: &Path) -> String {
+    fs::canonicalize(file).unwrap_or_else(|_| file.into()).display().to_string()
 }
 
 /// One process: its number may be given again, but not with the same start.

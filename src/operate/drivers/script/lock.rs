@@ -115,11 +115,12 @@ pub async fn guard(lock: PathBuf) {
         }
         tokio::time::sleep(Duration::from_millis(left)).await;
     }
-    // A later script has a record of its own, and a guard of its own.
-    let is_later = Record::read(&lock).is_none_or(|now| now.started_ms != record.started_ms);
-    if !is_later && is_held(&lock).await {
+    // A later script has a record of its own, which is written before it is started, and a guard of its own.
+    let path = lock.clone();
+    let has_passed_on = move || Record::read(&path).is_none_or(|now| now.started_ms != record.started_ms);
+    if !has_passed_on() && is_held(&lock).await {
         tracing::warn!(key = record.key, "a script is over its deadline and is ended");
-        let left = Traces::of_lock(&lock, record.output).end().await;
+        let left = Traces::of_lock(&lock, record.output, has_passed_on).end().await;
         if left > 0 {
             tracing::error!(key = record.key, left, "processes of a script could not be ended");
         }

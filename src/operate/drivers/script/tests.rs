@@ -285,3 +285,17 @@ async fn in_progress_is_a_clear_word_and_asked_again() {
     assert!(matches!(create(&bench).await, Effect::Unknown(_)), "the third time it says done, but not what");
     assert_eq!((bench.read("runs").lines().count(), bench.read("lists").as_str()), (3, ""));
 }
+
+#[tokio::test]
+async fn whoever_was_given_the_lock_later_is_not_ended_with_the_script_before() {
+    let bench = Bench::new(&[]);
+    let lock = bench.path("lock");
+    for has_passed_on in [true, false] {
+        let stdin = fs::File::create(&lock).expect("a file");
+        let mut command = tokio::process::Command::new("sleep");
+        let mut holder = command.arg("60").stdin(stdin).process_group(0).kill_on_drop(true).spawn().expect("sleep");
+        assert_eq!(end::Traces::of_lock(&lock, [].into(), move || has_passed_on).end().await, 0);
+        let ended = holder.try_wait().expect("a child of ours").is_some();
+        assert_eq!(ended, !has_passed_on);
+    }
+}
