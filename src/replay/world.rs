@@ -421,7 +421,13 @@ impl State {
         self.told(told);
         self.laws.came_late(&due.deed);
         match &due.deed {
-            Deed::Finish(m) => self.drops(m),
+            Deed::Finish(m) => {
+                self.drops(m);
+                // In time it would have come before that death, and left as much.
+                if self.is_dead(&m.to) {
+                    self.nature_took();
+                }
+            }
             deed => drop(self.act(deed)),
         }
         self.judge(due.deed.name());

@@ -188,9 +188,13 @@ impl Run {
             let held = Instant::now();
             self.until_allowed().await?;
             deadline += held.elapsed();
-            // A shard may have arrived meanwhile, and nothing but this question keeps it: there is no proof to go by here.
-            let unjoins = matches!(self.operation.steps[i].action, StepAction::Unjoin { .. });
-            if unjoins && let Err(no) = self.may_act(i).await? {
+            // A late join may have come through meanwhile, and a shard have arrived: nothing but this question keeps them.
+            let takes_away = match self.operation.steps[i].action {
+                StepAction::Unjoin { .. } => true,
+                StepAction::Destroy { .. } => self.hands.datastore.holds_data(),
+                _ => false,
+            };
+            if takes_away && let Err(no) = self.may_act(i).await? {
                 return Ok(Effect::Unknown(no));
             }
         }

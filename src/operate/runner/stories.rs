@@ -397,6 +397,24 @@ async fn a_move_that_comes_through_while_the_node_is_taken_out_lets_it_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_comes_through_while_the_machine_is_taken_away_is_undone_first() {
+    let mut undone = 0;
+    for delay in 1..=40 {
+        let mut story = Story::new();
+        story.world.fault("join", &[Fault::Lose, Fault::Late(Duration::from_secs(delay)), Fault::Lose]);
+        story.world.fault("destroy", &[Fault::InProgress; 4]);
+        story.begin(up()).await;
+        let ended = story.end().await;
+        story.world.check().unwrap_or_else(|broken| panic!("{delay} s: {broken}\n{:#?}", story.world.ledger()));
+        assert_eq!(story.world.machines().len(), 3 + usize::from(ended.state == OperationState::Succeeded));
+        let ledger = story.world.ledger();
+        let place = |call: &str| ledger.iter().position(|line| line.starts_with(call));
+        undone += u32::from(place("unjoin").is_some_and(|unjoin| place("destroy").is_some_and(|first| first < unjoin)));
+    }
+    assert!(undone > 0, "in none of them did the join come through after the machine was first to be taken away");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_is_put_back() {
     let mut story = four();
     story.world.set_flight(None);
