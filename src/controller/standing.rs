@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use crate::model::{Kind, NodeState, Operation, PoolView, Signal};
+use crate::model::{Kind, Machine, NodeId, NodeState, Operation, PoolView, Signal};
 use crate::operate::placement::Placing;
 use crate::operate::runner::{Service, Standing};
 
@@ -27,9 +27,10 @@ pub struct Picture {
 
 #[async_trait]
 impl Standing for Picture {
-    async fn still_stands(&self, operation: &Operation) -> Result<(), String> {
+    async fn still_stands(&self, operation: &Operation, machines: Option<&[Machine]>) -> Result<(), String> {
         match operation.kind {
-            Kind::ScaleDown | Kind::Drain => may_lose(self.seen().await.as_ref(), operation),
+            Kind::ScaleDown => may_lose(self.seen().await.as_ref(), operation, machines),
+            Kind::Drain => may_lose(self.seen().await.as_ref(), operation, None),
             Kind::Replace => is_dead(self.seen().await.as_ref(), operation),
             Kind::ScaleUp | Kind::Rebalance | Kind::Adopt | Kind::Reap => Ok(()),
         }
@@ -85,11 +86,13 @@ fn is_dead(view: &PoolView, operation: &Operation) -> Result<(), String> {
     }
 }
 
-/// Whether the pool can do with one node fewer as it looks now.
-fn may_lose(view: &PoolView, operation: &Operation) -> Result<(), String> {
+/// Whether the pool can do with one node fewer as it looks now: as it was seen last, without what is not listed any more.
+fn may_lose(view: &PoolView, operation: &Operation, machines: Option<&[Machine]>) -> Result<(), String> {
     let Some(seen) = &view.seen else { return Err("the pool was not looked at yet".into()) };
+    let is_listed = |id: &NodeId| machines.is_none_or(|all| all.iter().any(|machine| machine.id == *id));
     let stays = |n: &&crate::model::NodeSeen| {
-        !operation.nodes.contains(&n.id) && matches!(n.state, NodeState::Serving | NodeState::Joining)
+        let counts = matches!(n.state, NodeState::Serving | NodeState::Joining);
+        counts && !operation.nodes.contains(&n.id) && is_listed(&n.id)
     };
     let staying = seen.nodes.iter().filter(stays).count() as u32;
     if staying < view.thresholds.min_nodes {

@@ -287,6 +287,21 @@ async fn a_restart_takes_no_node_away_before_the_pool_was_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_vanished_since_the_last_look_does_not_count_as_staying() {
+    let stage = Stage::of(4);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    stage.world.take_away(1);
+    let down = Request { node: NodeId::new("n4").ok(), ..asking(Kind::ScaleDown) };
+    controller.ask(Command::Operate(down)).await.expect("4 nodes as far as is known, min_nodes 3");
+    stage.until_ended().await;
+    controller.hear().await;
+    let last = controller.last_operation.as_ref().expect("it ended");
+    assert!(last.state == OperationState::Failed && last.detail.contains("2 nodes would stay"), "{}", last.detail);
+    assert_eq!(stage.world.machines().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_list_is_no_empty_pool_also_after_a_restart() {
     let mut stage = Stage::of(3);
     let mut controller = stage.controller().await;

@@ -37,7 +37,7 @@ use super::orders;
 use super::placement::Placing;
 use super::plan::Deadlines;
 use crate::clock::Clock;
-use crate::model::{HistoryKind, Operation, OperationId, OperationState, Order, Step};
+use crate::model::{HistoryKind, Machine, Operation, OperationId, OperationState, Order, Step};
 use crate::record::{Entry, Journal, JournalError};
 
 /// What an operation works with.
@@ -66,11 +66,11 @@ impl Pace {
 /// Asked at the start and again before the step that cannot be taken back.
 #[async_trait]
 pub trait Standing: Send + Sync {
-    /// Whether the operation may still go on.
+    /// Whether the operation may still go on. `machines`: what the provider lists now, where it was asked.
     ///
     /// # Errors
     /// Why not, in words; the operation is then taken back.
-    async fn still_stands(&self, operation: &Operation) -> Result<(), String>;
+    async fn still_stands(&self, operation: &Operation, machines: Option<&[Machine]>) -> Result<(), String>;
 
     /// Whether everything is forbidden just now, going on and taking back included. The operation then waits as it is.
     fn forbidden(&self) -> bool;

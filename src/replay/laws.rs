@@ -329,9 +329,10 @@ impl State {
                 let named = last.join(", ");
                 self.laws.breach(|| format!("{told} while signals of {named} were missing"));
             }
+            // A node may have vanished since then: whether enough stay is judged when one is taken away.
             let stays = |(id, cordoned): &(&NodeId, &bool)| !**cordoned && !operation.nodes.contains(id);
             let staying = self.members.iter().filter(stays).count();
-            if staying < self.scale.min_nodes as usize {
+            if is_automatic && staying < self.scale.min_nodes as usize {
                 let least = self.scale.min_nodes;
                 self.laws.breach(|| format!("{told} and leaves {staying} nodes, min_nodes is {least}"));
             }

@@ -354,6 +354,10 @@ impl<'a> Stage<'a> {
                 return;
             }
             if open.state == OperationState::Blocked {
+                // Of a cluster that is silent for good nobody can say who its members are, a person included.
+                if self.world.is_silent_for_good() {
+                    return;
+                }
                 if words >= PATIENCE {
                     let kind = open.kind.as_str();
                     return self.breach(format!("{kind} is still blocked though all is well: {}", open.detail));

@@ -305,6 +305,12 @@ impl World {
         self.state().is_dead(id)
     }
 
+    /// Whether no member of a cluster with data answers, where nothing will mend that.
+    pub fn is_silent_for_good(&self) -> bool {
+        let state = self.state();
+        state.scale.data && state.members.keys().all(|id| state.is_silent(id))
+    }
+
     /// The cluster calls the member unhealthy from now on.
     pub fn fall_ill(&self, n: usize) {
         self.state().fates.entry(node(n)).or_default().is_ill = true;

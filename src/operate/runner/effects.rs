@@ -426,7 +426,7 @@ impl Run {
                 Ok(Ok(()))
             }
             StepAction::Forget { node } => {
-                if let Err(why) = self.standing.still_stands(&self.operation).await {
+                if let Err(why) = self.standing.still_stands(&self.operation, None).await {
                     return Ok(Err(why));
                 }
                 match self.new_proof(i, &node).await? {
@@ -465,10 +465,11 @@ impl Run {
 
     /// Whether the decision still stands, and the node is still the one it was made about.
     async fn stands(&self, node: &NodeId) -> Result<Result<(), String>, Unanswered> {
-        if let Err(why) = self.standing.still_stands(&self.operation).await {
+        let machines = self.machines().await?;
+        if let Err(why) = self.standing.still_stands(&self.operation, Some(&machines)).await {
             return Ok(Err(why));
         }
-        Ok(match (self.machine(node), self.listed(node).await?) {
+        Ok(match (self.machine(node), machines.into_iter().find(|machine| machine.id == *node)) {
             (_, None) => Err(format!("the provider does not list {node} any more")),
             (None, _) => Err(format!("the journal does not know {node}")),
             (Some(known), Some(listed)) if differ(&known, &listed) => {
@@ -480,10 +481,10 @@ impl Run {
 
     /// Whether the operation may begin, and what it starts from.
     pub(super) async fn examine(&self) -> Result<Result<Found, String>, Unanswered> {
-        if let Err(why) = self.standing.still_stands(&self.operation).await {
+        let machines = self.machines().await?;
+        if let Err(why) = self.standing.still_stands(&self.operation, Some(&machines)).await {
             return Ok(Err(why));
         }
-        let machines = self.machines().await?;
         let store = &self.hands.datastore;
         let seen = if store.holds_data() { Some(store.inventory(None).await?) } else { None };
         // The decision was made on an earlier look.

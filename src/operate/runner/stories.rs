@@ -49,7 +49,7 @@ struct Checks(i64, Option<f64>);
 
 #[async_trait]
 impl Standing for Stands {
-    async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
+    async fn still_stands(&self, _: &Operation, _: Option<&[Machine]>) -> Result<(), String> {
         self.objection.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 

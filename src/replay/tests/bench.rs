@@ -25,7 +25,7 @@ struct Stands(AtomicI64);
 
 #[async_trait]
 impl Standing for Stands {
-    async fn still_stands(&self, _operation: &Operation) -> Result<(), String> {
+    async fn still_stands(&self, _: &Operation, _: Option<&[Machine]>) -> Result<(), String> {
         Ok(())
     }
 
