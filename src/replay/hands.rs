@@ -128,7 +128,7 @@ impl Provider for World {
             Listing::Fails => Err(Unanswered("the provider's API is down".into())),
             Listing::Empty => Ok(Vec::new()),
             Listing::Told => {
-                state.laws.listed();
+                state.laws.shown();
                 Ok(state.machines.values().cloned().collect())
             }
         }

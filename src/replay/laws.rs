@@ -30,6 +30,8 @@ pub(super) struct Laws {
     made: BTreeSet<NodeId>,
     /// Asked for, and the provider's list not read since: asking again would be blind.
     unread: BTreeSet<NodeId>,
+    /// Whether the provider ever listed its machines: before that, and without data, nothing tells a pool from an empty one.
+    has_been_shown: bool,
     /// Whole copies that each shard must keep.
     floor: BTreeMap<ShardId, usize>,
     /// Nodes cordoned by a request that came late.
@@ -74,6 +76,12 @@ impl Laws {
 
     pub fn listed(&mut self) {
         self.unread.clear();
+    }
+
+    /// The provider has shown its machines.
+    pub fn shown(&mut self) {
+        self.has_been_shown = true;
+        self.listed();
     }
 
     /// A person's word stands in for a look at the list.
@@ -263,7 +271,7 @@ impl State {
         });
         let all: BTreeSet<&NodeId> = self.machines.keys().chain(coming).filter(counts).collect();
         let (would_be, most) = (all.len() + 1, self.scale.max_nodes as usize);
-        if would_be > most {
+        if would_be > most && (self.scale.data || self.laws.has_been_shown) {
             self.laws.breach(|| format!("{would_be} machines with {id}, max_nodes is {most}"));
         }
     }
