@@ -83,7 +83,7 @@ impl Controller {
         self.telemetry.setting_changed(&self.pool, who, &summary);
         self.memory = next;
         // Its cordon is a left-over of ours from now on: what does not come about here does with the next checks.
-        self.cordoned.insert(node.clone(), operation.clone());
+        self.cordoned.insert(node.clone(), operation.clone().into());
         let why = format!("{who} has taken back the drain of operation {operation}");
         let Err(why) = self.set_cordon(now, node, &operation, false, &why).await else { return Ok(Reply::Done) };
         let later = format!(

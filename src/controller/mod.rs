@@ -171,8 +171,8 @@ struct Controller {
     touched: BTreeSet<NodeId>,
     /// Copies that a node may yet drop, as past operations leave them, and since when that is known.
     late_drops: BTreeMap<(ShardId, NodeId), Instant>,
-    /// Nodes that past operations have cordoned.
-    cordoned: BTreeMap<NodeId, OperationId>,
+    /// Nodes that past operations have cordoned, for as long as a cordon there may be theirs.
+    cordoned: BTreeMap<NodeId, reconcile::OurCordon>,
     /// Hooks that put nodes back in service and have not answered yet, by the key that they were asked with.
     entering: BTreeMap<String, AbortOnDropHandle<Effect<()>>>,
     /// Drained nodes whose cordon was set anew, and which the store has not called cordoned since: it does not tell.
@@ -565,7 +565,7 @@ impl Controller {
         self.memory.operation_ended(&operation, ended_at);
         self.learn(&operation);
         self.touched.extend(differences::touched_by(&operation).cloned());
-        self.cordoned.extend(differences::cordoned_by([&operation]));
+        self.cordoned.extend(reconcile::cordons_of([&operation]));
         self.late_drops.extend(plan::late_drops(&operation).map(|copy| (copy, Instant::now())));
         self.operation = None;
         self.last_operation = Some(operation);

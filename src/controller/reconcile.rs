@@ -1,17 +1,20 @@
 //! The journal against the world, at the start and whenever no operation is open: what differs is told, our own left-over
 //! cordons are lifted, and nothing else is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::model::{HistoryKind, Kind, Mode, NodeId, OperationId, Request, Timestamp, Unexplained, UnexplainedKind};
+use crate::model::{
+    HistoryKind, Kind, Member, Mode, NodeId, Operation, OperationId, Request, Timestamp, Unexplained, UnexplainedKind,
+};
 use crate::operate::drivers::{Call, Effect, ServiceHookSettings};
 
-use super::Controller;
 use super::differences::{self, Census, Explained};
+use super::{Controller, LATE};
 
 /// The name under which the journal has the last census.
 const CENSUS: &str = "census";
@@ -21,6 +24,35 @@ const LIFT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The step that sends clients to a node again.
 const IN_SERVICE: &str = "in_service";
+
+/// A cordon that an operation of ours has set.
+pub struct OurCordon {
+    operation: OperationId,
+    /// Since when the node is seen without it.
+    open_since: Option<Instant>,
+}
+
+impl From<OperationId> for OurCordon {
+    fn from(operation: OperationId) -> OurCordon {
+        OurCordon { operation, open_since: None }
+    }
+}
+
+impl OurCordon {
+    /// Whether a cordon of the node may be this one: a request to set it may come late, but not later than that.
+    fn may_be_there(&mut self, member: Option<&Member>) -> bool {
+        self.open_since = match member {
+            Some(member) if !member.cordoned => Some(self.open_since.unwrap_or_else(Instant::now)),
+            _ => None,
+        };
+        self.open_since.is_none_or(|since| since.elapsed() < LATE)
+    }
+}
+
+/// The cordons that these operations have set, the newest operation first.
+pub fn cordons_of<'a>(past: impl IntoIterator<Item = &'a Operation>) -> BTreeMap<NodeId, OurCordon> {
+    differences::cordoned_by(past).into_iter().map(|(node, operation)| (node, operation.into())).collect()
+}
 
 impl Controller {
     /// Reads the last census, and what operations have touched since it was taken.
@@ -58,6 +90,9 @@ impl Controller {
         let Ok(inventory) = &world.inventory else { return };
         if self.operation.is_some() {
             return;
+        }
+        if let Some(inventory) = inventory {
+            self.cordoned.retain(|node, cordon| cordon.may_be_there(inventory.member(node)));
         }
         let present = differences::present(&self.machines, inventory.as_ref());
         let members = inventory.as_ref().map(|_| present.clone());
@@ -113,7 +148,7 @@ impl Controller {
             return;
         }
         let left_over = differences.iter().filter(|u| u.kind == UnexplainedKind::LeftOverCordon).map(|u| &u.node);
-        let ours = |node: &NodeId| Some((node.clone(), self.cordoned.get(node)?.clone()));
+        let ours = |node: &NodeId| Some((node.clone(), self.cordoned.get(node)?.operation.clone()));
         let ours: Vec<(NodeId, OperationId)> = left_over.filter_map(ours).collect();
         // An answer about a cordon that is gone says nothing about the next one.
         self.entering.retain(|key, _| ours.iter().any(|(node, operation)| *key == key_of(operation, node, IN_SERVICE)));

@@ -25,7 +25,7 @@ use crate::record::{Journal, JournalError};
 use crate::schedule::Standing;
 
 use super::overrides::Settings;
-use super::{Controller, Eyes, Parts, differences, picture, standing};
+use super::{Controller, Eyes, LATE, Parts, differences, picture, reconcile, standing};
 
 /// Past operations from which lead time and speed are learnt.
 const LEARN_FROM: usize = 50;
@@ -133,7 +133,10 @@ impl Controller {
             self.learn(operation);
         }
         self.catch_up(&past).await?;
-        self.cordoned = differences::cordoned_by(&past);
+        // What another drain than a person's has set was lifted before its end: a late one follows soon, if at all.
+        let soon = self.eyes.clock.now().minus(LATE);
+        self.cordoned =
+            reconcile::cordons_of(past.iter().filter(|o| o.kind == Kind::Drain || o.ended_at >= Some(soon)));
         self.late_drops = past.iter().flat_map(plan::late_drops).map(|copy| (copy, Instant::now())).collect();
         let since = self.census.as_ref().map(|census| census.at);
         let later = past.iter().filter(|o| o.ended_at >= since);
@@ -212,6 +215,10 @@ impl Controller {
                 names,
                 holds_data: self.eyes.store.holds_data(),
                 has_service_hooks: self.eyes.store.has_service_hooks(),
+                is_drained: match &decision.action {
+                    Action::ScaleDown { node, .. } => self.memory.drained().contains_key(node),
+                    _ => false,
+                },
                 deadlines: Deadlines::of(self.eyes.provider.timeout(), self.interval()),
             },
         ))

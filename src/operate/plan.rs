@@ -64,6 +64,8 @@ pub struct Planning<'a> {
     pub holds_data: bool,
     /// Whether clients are sent to nodes, and away from them, by hooks of the user's.
     pub has_service_hooks: bool,
+    /// Whether the node that goes is cordoned and out of service on a person's word, and stays so whatever becomes of this.
+    pub is_drained: bool,
     pub deadlines: Deadlines,
 }
 
@@ -90,7 +92,9 @@ pub fn plan(decision: &Decision, with: Planning) -> Option<Operation> {
         }
         Action::ScaleDown { node, .. } => {
             let node = node.clone();
-            let leaves = emptied(&node, hooks).into_iter().chain([A::Leave { node: node.clone() }]);
+            let closes = |action: &A| matches!(action, A::Cordon { .. } | A::OutOfService { .. });
+            let emptied = emptied(&node, hooks).into_iter().filter(|action| !(with.is_drained && closes(action)));
+            let leaves = emptied.chain([A::Leave { node: node.clone() }]);
             let mut actions = vec![A::Validate];
             actions.extend(leaves.filter(|_| with.holds_data));
             actions.extend([A::Destroy { node: node.clone() }, A::Settle]);
@@ -360,6 +364,7 @@ mod tests {
             names: vec![node("p-4"), node("p-5")],
             holds_data,
             has_service_hooks,
+            is_drained: false,
             deadlines: Deadlines::of(Duration::from_secs(60), Duration::from_secs(30)),
         };
         plan(&decision, with)

@@ -366,3 +366,23 @@ async fn a_hook_that_takes_long_is_heard_with_a_later_check_and_not_asked_twice(
     let asked = stage.world.ledger().iter().filter(|line| line.starts_with("in_service n4")).count();
     assert_eq!(asked, 1, "{:#?}", stage.world.ledger());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_node_stays_out_when_taking_it_away_comes_to_nothing() {
+    let stage = Stage::with_data(4);
+    stage.world.has_hooks();
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    drain(&stage, &mut controller, 4).await;
+    stage.world.fault("leave", &[crate::replay::Fault::Refuse; 9]);
+    let down = Request { node: Some(node(4)), reason: Some("it is empty".into()), ..asking(Kind::ScaleDown) };
+    controller.ask(Command::Operate(down)).await.expect("it begins");
+    stage.until_ended().await;
+    controller.hear().await;
+    controller.check(&stage).await;
+    let last = controller.last_operation.as_ref().expect("it ended");
+    assert_eq!((last.kind, last.state), (Kind::ScaleDown, OperationState::Failed), "{}", last.detail);
+    assert_eq!((controller.drained(), stage.world.cordoned()), (vec!["n4".to_string()], 1));
+    let lifted = |line: &String| line.starts_with("uncordon") || line.starts_with("in_service");
+    assert!(!stage.world.ledger().iter().any(lifted), "{:#?}", stage.world.ledger());
+}

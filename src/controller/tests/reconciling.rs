@@ -131,6 +131,18 @@ async fn a_cordon_of_ours_is_lifted_and_one_of_others_is_not() {
     assert_eq!(unexplained(&controller), [("n1".to_string(), UnexplainedKind::LeftOverCordon)]);
     let steps = history(&stage, HistoryKind::Step).await;
     assert!(steps.last().expect("a row").starts_with("the cordon of n5 is to be lifted: operation "), "{steps:#?}");
+
+    // Hours later, and over a restart, a cordon of the same node is somebody else's.
+    for _ in 0..130 {
+        controller.check(&stage).await;
+    }
+    stage.world.cordon_by_hand(5);
+    for _ in 0..2 {
+        controller.check(&stage).await;
+        let theirs = ["n1", "n5"].map(|id| (id.to_string(), UnexplainedKind::LeftOverCordon));
+        assert_eq!((unexplained(&controller), stage.world.cordoned()), (theirs.to_vec(), 2));
+        controller = stage.restarted().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -212,6 +212,7 @@ fn planned_with(action: Action, holds_data: bool, has_service_hooks: bool) -> Op
         names: (4..10).map(node).collect(),
         holds_data,
         has_service_hooks,
+        is_drained: false,
         deadlines: Pace::of(Duration::from_secs(30), Duration::from_secs(60)).deadlines,
     };
     plan(&decision(action), with).expect("something to do")

@@ -83,6 +83,7 @@ pub fn planned(id: &str, action: Action, names: &[NodeId]) -> Operation {
         names: names.to_vec(),
         holds_data: true,
         has_service_hooks: false,
+        is_drained: false,
         deadlines: pace().deadlines,
     };
     plan(&decision, with).expect("something to do")
