@@ -34,7 +34,7 @@ use crate::decide::{self, Memory, Outcome, Situation};
 use crate::handle::{Asked, PoolHandle};
 use crate::model::{
     Action, Alert, Decision, Experience, HistoryKind, Inventory, Machine, Mode, NodeId, NodeState, Observation,
-    Operation, OperationId, OperationState, Outlook, PoolName, PoolView, Request, ShardId, StepState, Timestamp,
+    Operation, OperationState, Outlook, PoolName, PoolView, Request, ShardId, StepState, Timestamp,
 };
 use crate::observe::{self, ObserveSettings, RosterEntry, Window};
 use crate::operate::drivers::{Effect, ProviderSettings, Victim};
@@ -153,7 +153,7 @@ struct Controller {
     experience: Experience,
     /// The last that each source said; a silent one says nothing new.
     machines: Vec<Machine>,
-    /// Whether the provider ever listed a node, restarts included: an empty list is an error from then on.
+    /// Whether the provider ever listed a node, or one was made, restarts included: an empty list is an error from then on.
     has_listed: Arc<AtomicBool>,
     /// What shards are placed by, as of the last look.
     placing: Arc<ArcSwap<Placing>>,

@@ -15,7 +15,7 @@ use crate::alerts::Desk;
 use crate::decide::Memory;
 use crate::model::{
     Action, Decision, Experience, HistoryKind, Kind, Mode, NodeId, Observation, Operation, OperationId, OperationState,
-    Override, PoolView, Request, StepState, StoreHealth, Timestamp,
+    Override, PoolView, Request, Step, StepAction, StepState, StoreHealth, Timestamp,
 };
 use crate::observe::Window;
 use crate::operate::placement::Placing;
@@ -182,8 +182,13 @@ impl Controller {
         }
     }
 
-    /// Lead time of a scale-up, and speed of its moves.
+    /// Lead time of a scale-up, and speed of its moves; and that a list without any node is wrong once one was made.
     pub(super) fn learn(&mut self, operation: &Operation) {
+        let made = |step: &Step| matches!(step.action, StepAction::Create { .. }) && step.state == StepState::Done;
+        let is_kept = matches!(operation.state, OperationState::Succeeded | OperationState::Partial);
+        if is_kept && operation.steps.iter().any(made) {
+            self.has_listed.store(true, Ordering::Relaxed);
+        }
         if operation.kind == Kind::ScaleUp && operation.state == OperationState::Succeeded {
             self.experience.lead_times.extend(operation.lead_time());
             let surplus = self.experience.lead_times.len().saturating_sub(LEARN_FROM);

@@ -320,6 +320,28 @@ async fn an_empty_list_is_no_empty_pool_also_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_stays_empty_after_a_node_was_made_is_wrong() {
+    let mut stage = Stage::of(0);
+    stage.world.lists_nothing();
+    let mut controller = stage.controller().await;
+    for _ in 0..20 {
+        controller.check(&stage).await;
+        if controller.operation.is_some() {
+            stage.until_ended().await;
+            controller.hear().await;
+        }
+    }
+    assert_eq!(stage.world.machines(), ["p-1"], "{:#?}", controller.decision);
+    for _ in 0..20 {
+        let guards = controller.view.load().guards.clone();
+        assert!(guards.iter().any(|g| g.name == crate::model::Guard::NoProvider), "{guards:?}");
+        controller = stage.restarted().await;
+        controller.check(&stage).await;
+    }
+    assert_eq!(stage.world.machines(), ["p-1"], "also over restarts");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moved_shard_is_counted() {
     let stage = Stage::with_data(3);
     let mut controller = stage.controller().await;

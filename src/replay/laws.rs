@@ -376,6 +376,9 @@ impl State {
         let is_gone =
             |dead: &&NodeId| operation.state == OperationState::Succeeded || !self.members.contains_key(*dead);
         self.laws.lost.extend(operation.replaces.iter().filter(|dead| is_kept && is_gone(dead)).cloned());
+        // Whoever has made a node knows that a list without any is wrong.
+        let made = |step: &Step| matches!(step.action, StepAction::Create { .. }) && step.state == StepState::Done;
+        self.laws.has_been_shown |= is_kept && operation.steps.iter().any(made);
         if is_kept && matches!(operation.kind, Kind::Reap | Kind::Adopt) {
             self.laws.lost.retain(|node| !operation.nodes.contains(node));
         }

@@ -275,6 +275,11 @@ impl World {
         self.state().remove_machine(&node(n));
     }
 
+    /// The provider lists no node, whatever there is.
+    pub fn lists_nothing(&self) {
+        self.state().listing = Listing::Empty;
+    }
+
     /// A person makes a machine by hand.
     pub fn put_machine(&self, n: usize) {
         self.state().make(&node(n), None);

@@ -2,7 +2,7 @@
 //! a person has drained, with any provider.
 
 use super::*;
-use crate::model::{Order, Raw, Signal, Trigger, Verb};
+use crate::model::{OperationId, Order, Raw, Signal, Trigger, Verb};
 use crate::replay::node;
 
 const THREE: &str =
