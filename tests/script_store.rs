@@ -15,7 +15,7 @@ use common::before::{CALM, WAIT, says};
 use common::database::{Database, SHARDS};
 use common::platform::Platform;
 use vecscale::clock::SystemClock;
-use vecscale::model::{Action, Decision, Mode, NodeId, Operation, OperationId, OperationState, Timestamp};
+use vecscale::model::{Action, Decision, Machine, Mode, NodeId, Operation, OperationId, OperationState, Timestamp};
 use vecscale::operate::drivers::script::ScriptProvider;
 use vecscale::operate::drivers::script_store::ScriptStore;
 use vecscale::operate::drivers::{DatastoreSettings, Places, ProviderSettings};
@@ -107,7 +107,7 @@ struct Stands;
 
 #[async_trait]
 impl Standing for Stands {
-    async fn still_stands(&self, _: &Operation) -> Result<(), String> {
+    async fn still_stands(&self, _: &Operation, _: Option<&[Machine]>) -> Result<(), String> {
         Ok(())
     }
 
@@ -169,6 +169,7 @@ impl Story {
             names: vec![node("default-4")],
             holds_data: true,
             has_service_hooks: false,
+            is_drained: false,
             deadlines: deadlines(),
         };
         self.operator.begin(plan(&decision, planning).expect("an operation"), None).await.expect("a journal");
