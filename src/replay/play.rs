@@ -405,6 +405,8 @@ impl<'a> Stage<'a> {
                 .members
                 .iter()
                 .filter(|(_, cordoned)| **cordoned)
+                // Each node is told of once: that its machine is gone comes first.
+                .filter(|(id, _)| !told(id, UnexplainedKind::GhostMember))
                 .find(|(id, _)| !state.laws.is_stray(id) || !told(id, UnexplainedKind::LeftOverCordon));
             match (orphan, cordoned) {
                 (Some(id), _) => Some(format!("{id} runs, is no member, and nobody tells of it")),
