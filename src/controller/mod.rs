@@ -155,6 +155,8 @@ struct Controller {
     machines: Vec<Machine>,
     /// Whether the provider ever listed a node, or one was made, restarts included: an empty list is an error from then on.
     has_listed: Arc<AtomicBool>,
+    /// Whether the journal has it that the provider has listed a node.
+    list_is_noted: bool,
     /// What shards are placed by, as of the last look.
     placing: Arc<ArcSwap<Placing>>,
     world: Option<World>,
@@ -363,7 +365,7 @@ impl Controller {
         let provider_silent = match look.machines {
             // An empty list from a provider that listed nodes before is an error, not an empty pool.
             Ok(machines) if machines.is_empty() && (self.has_listed() || !self.machines.is_empty()) => {
-                Some("it lists no node at all, though it did before".to_string())
+                Some("it lists no node at all, though it did before or one was made".to_string())
             }
             Ok(machines) => {
                 self.machines = machines;

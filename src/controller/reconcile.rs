@@ -39,12 +39,12 @@ impl From<OperationId> for OurCordon {
 }
 
 impl OurCordon {
-    /// Whether a cordon of the node may be this one: a request to set it may come late, but not later than that.
-    fn may_be_there(&mut self, member: Option<&Member>) -> bool {
-        self.open_since = match member {
-            Some(member) if !member.cordoned => Some(self.open_since.unwrap_or_else(Instant::now)),
-            _ => None,
-        };
+    /// The node was looked at. `false` once no cordon of it can be this one: a request to set it may come late, but not
+    /// later than that.
+    fn seen(&mut self, member: Option<&Member>) -> bool {
+        if let Some(member) = member {
+            self.open_since = (!member.cordoned).then(|| self.open_since.unwrap_or_else(Instant::now));
+        }
         self.open_since.is_none_or(|since| since.elapsed() < LATE)
     }
 }
@@ -92,7 +92,7 @@ impl Controller {
             return;
         }
         if let Some(inventory) = inventory {
-            self.cordoned.retain(|node, cordon| cordon.may_be_there(inventory.member(node)));
+            self.cordoned.retain(|node, cordon| cordon.seen(inventory.member(node)));
         }
         let present = differences::present(&self.machines, inventory.as_ref());
         let members = inventory.as_ref().map(|_| present.clone());

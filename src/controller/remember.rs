@@ -63,7 +63,8 @@ impl Controller {
         let view = Arc::new(ArcSwap::from_pointee(nothing_seen(&config, mode, &settings, now)));
         // A provider that is to list nothing any more has not gone silent.
         let lists = config.lists_nodes();
-        let has_listed = Arc::new(AtomicBool::new(lists && has_listed.unwrap_or_default()));
+        let list_is_noted = has_listed.unwrap_or_default();
+        let has_listed = Arc::new(AtomicBool::new(lists && list_is_noted));
         let rules = config.placement.clone();
         let placing = Arc::new(ArcSwap::from_pointee(Placing { rules, ..Placing::default() }));
         let standing = standing::Picture {
@@ -96,6 +97,7 @@ impl Controller {
             experience: Experience::default(),
             machines: Vec::new(),
             has_listed,
+            list_is_noted,
             placing,
             world: None,
             decision: None,
@@ -133,12 +135,12 @@ impl Controller {
             self.learn(operation);
         }
         self.catch_up(&past).await?;
-        // What another drain than a person's has set was lifted before its end: a late one follows soon, if at all.
-        let soon = self.eyes.clock.now().minus(LATE);
-        self.cordoned =
-            reconcile::cordons_of(past.iter().filter(|o| o.kind == Kind::Drain || o.ended_at >= Some(soon)));
         self.late_drops = past.iter().flat_map(plan::late_drops).map(|copy| (copy, Instant::now())).collect();
         let since = self.census.as_ref().map(|census| census.at);
+        // What another drain than a person's has set was lifted before its end: a late one follows soon, if at all, or while
+        // nobody looked.
+        let soon = Some(self.eyes.clock.now().minus(LATE)).min(since);
+        self.cordoned = reconcile::cordons_of(past.iter().filter(|o| o.kind == Kind::Drain || o.ended_at >= soon));
         let later = past.iter().filter(|o| o.ended_at >= since);
         self.touched.extend(later.flat_map(differences::touched_by).cloned());
         if let Some(open) = self.journal.open_operation(&self.pool).await? {
@@ -173,11 +175,12 @@ impl Controller {
 
     /// Remembers that the provider has listed nodes.
     pub(super) async fn note_list(&mut self) {
-        if self.has_listed() || self.machines.is_empty() {
+        if self.list_is_noted || self.machines.is_empty() {
             return;
         }
+        self.has_listed.store(true, Ordering::Relaxed);
         match self.journal.save(&self.pool, HAS_LISTED, &json!(true), None).await {
-            Ok(()) => self.has_listed.store(true, Ordering::Relaxed),
+            Ok(()) => self.list_is_noted = true,
             Err(error) => self.telemetry.journal_error(&error), // tried again at the next check
         }
     }
@@ -186,7 +189,7 @@ impl Controller {
     pub(super) fn learn(&mut self, operation: &Operation) {
         let made = |step: &Step| matches!(step.action, StepAction::Create { .. }) && step.state == StepState::Done;
         let is_kept = matches!(operation.state, OperationState::Succeeded | OperationState::Partial);
-        if is_kept && operation.steps.iter().any(made) {
+        if self.config.lists_nodes() && is_kept && operation.steps.iter().any(made) {
             self.has_listed.store(true, Ordering::Relaxed);
         }
         if operation.kind == Kind::ScaleUp && operation.state == OperationState::Succeeded {

@@ -342,6 +342,24 @@ async fn a_list_that_stays_empty_after_a_node_was_made_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_is_to_list_nothing_any_more_is_not_silent() {
+    let stage = Stage::with_data(3);
+    let mut controller = stage.controller().await;
+    controller.check(&stage).await;
+    controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
+    stage.until_ended().await;
+    drop(controller);
+    stage.world.lists_nothing();
+    let parts = stage.parts();
+    let config = PoolConfig { provider: crate::operate::drivers::ProviderSettings::None, ..parts.config };
+    let parts = Parts { config, journal: Arc::new(stage.journal.reopen()), ..parts };
+    let mut controller = Controller::remembering(parts).await.expect("a journal that can be read");
+    controller.check(&stage).await;
+    let needs = controller.view.load().needs_human.join("; ");
+    assert!(!needs.contains("the provider does not answer"), "{needs}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moved_shard_is_counted() {
     let stage = Stage::with_data(3);
     let mut controller = stage.controller().await;

@@ -91,7 +91,8 @@ impl World {
     }
 
     fn later(&self, call: &Call, deed: &Deed, after: Duration) {
-        let due = Due { at: Instant::now() + after, deed: deed.clone(), fence: call.fence };
+        let asked = Instant::now();
+        let due = Due { at: asked + after, asked, deed: deed.clone(), fence: call.fence };
         self.state().due.push(due);
     }
 

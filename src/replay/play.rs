@@ -355,7 +355,7 @@ impl<'a> Stage<'a> {
             }
             if open.state == OperationState::Blocked {
                 // Of a cluster that is silent for good nobody can say who its members are, a person included.
-                if self.world.is_silent_for_good() {
+                if self.world.is_silent() {
                     return;
                 }
                 if words >= PATIENCE {

@@ -69,6 +69,7 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) struct Due {
     pub at: Instant,
+    pub asked: Instant,
     pub deed: Deed,
     pub fence: u64,
 }
@@ -310,10 +311,10 @@ impl World {
         self.state().is_dead(id)
     }
 
-    /// Whether no member of a cluster with data answers, where nothing will mend that.
-    pub fn is_silent_for_good(&self) -> bool {
+    /// Whether no member of a cluster with data answers: once the faults have stopped, none ever will.
+    pub fn is_silent(&self) -> bool {
         let state = self.state();
-        state.scale.data && state.members.keys().all(|id| state.is_silent(id))
+        state.scale.data && !state.members.is_empty() && state.members.keys().all(|id| state.is_silent(id))
     }
 
     /// The cluster calls the member unhealthy from now on.
@@ -435,7 +436,8 @@ impl State {
             Deed::Finish(m) => {
                 self.drops(m);
                 // In time it would have come before that death, and left as much.
-                if self.is_dead(&m.to) {
+                let died = self.fates.get(&m.to).and_then(|fate| fate.dead_since);
+                if died.is_some_and(|died| died >= due.asked) {
                     self.nature_took();
                 }
             }

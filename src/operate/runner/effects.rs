@@ -184,18 +184,26 @@ impl Run {
                 return Ok(answer);
             }
             self.rest(self.pace.probe).await?;
-            // The next question may do the rest of it. While that may not be, no deadline comes nearer.
-            let held = Instant::now();
-            self.until_allowed().await?;
-            deadline += held.elapsed();
             // A late join may have come through meanwhile, and a shard have arrived: nothing but this question keeps them.
-            let takes_away = match self.operation.steps[i].action {
+            let takes_back = match self.operation.steps[i].action {
                 StepAction::Unjoin { .. } => true,
-                StepAction::Destroy { .. } => self.hands.datastore.holds_data(),
+                StepAction::Destroy { .. } => {
+                    self.operation.state == OperationState::Undoing && self.hands.datastore.holds_data()
+                }
                 _ => false,
             };
-            if takes_away && let Err(no) = self.may_act(i).await? {
-                return Ok(Effect::Unknown(no));
+            // The next question may do the rest of it. While that may not be, no deadline comes nearer.
+            loop {
+                let held = Instant::now();
+                self.until_allowed().await?;
+                deadline += held.elapsed();
+                if takes_back && let Err(no) = self.may_act(i).await? {
+                    return Ok(Effect::Unknown(no));
+                }
+                self.hear().await; // that may have taken its time
+                if !self.is_held() {
+                    break;
+                }
             }
         }
     }
@@ -260,7 +268,7 @@ impl Run {
             return Ok(machines);
         }
         if self.standing.has_listed() || self.found().is_some_and(|found| found.machines > 0) {
-            return Err(Unanswered("the provider lists no node at all, though it did before".into()));
+            return Err(Unanswered("the provider lists no node at all, though it did before or one was made".into()));
         }
         for step in self.operation.steps.iter().filter(|step| step.state.is_in_doubt()) {
             if let StepAction::Create { node } = &step.action {
