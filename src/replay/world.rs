@@ -435,9 +435,9 @@ impl State {
         match &due.deed {
             Deed::Finish(m) => {
                 self.drops(m);
-                // In time it would have come before that death, and left as much.
+                // In time it would have come before that death, or before anybody noticed it, and left as much.
                 let died = self.fates.get(&m.to).and_then(|fate| fate.dead_since);
-                if died.is_some_and(|died| died >= due.asked) {
+                if died.is_some_and(|died| died + NOTICED_AFTER >= due.asked) {
                     self.nature_took();
                 }
             }
