@@ -122,13 +122,6 @@ impl Controller {
         self.answer(Asked { command, answer }).await;
         answered.await.expect("an answer")
     }
-
-    /// Hears all that the operator has said so far.
-    async fn hear(&mut self) {
-        while let Ok(report) = self.reports.try_recv() {
-            self.reported(report).await;
-        }
-    }
 }
 
 fn asking(kind: Kind) -> Request {
@@ -165,7 +158,7 @@ async fn for_an_hour_no_copy_goes_where_one_may_yet_be_dropped() {
     controller.check(&stage).await;
     controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(&stage).await;
     let barred = |controller: &Controller| controller.placing.load().given_up.clone();
     let known = barred(&controller);
@@ -212,7 +205,7 @@ async fn nothing_is_decided_over_nodes_that_the_last_operation_took_away() {
     controller.looking = Some(controller.ended); // it began before the end, and comes after it
     controller.ask(Command::Operate(asking(Kind::ScaleDown))).await.expect("4 nodes, min_nodes 3");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     assert_eq!(stage.world.machines().len(), 3);
 
     let (answer, mut answered) = oneshot::channel();
@@ -295,7 +288,7 @@ async fn a_node_that_vanished_since_the_last_look_does_not_count_as_staying() {
     let down = Request { node: NodeId::new("n4").ok(), ..asking(Kind::ScaleDown) };
     controller.ask(Command::Operate(down)).await.expect("4 nodes as far as is known, min_nodes 3");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     let last = controller.last_operation.as_ref().expect("it ended");
     assert!(last.state == OperationState::Failed && last.detail.contains("2 nodes would stay"), "{}", last.detail);
     assert_eq!(stage.world.machines().len(), 3);
@@ -328,7 +321,7 @@ async fn a_list_that_stays_empty_after_a_node_was_made_is_wrong() {
         controller.check(&stage).await;
         if controller.operation.is_some() {
             stage.until_ended().await;
-            controller.hear().await;
+            controller.hear_operator().await;
         }
     }
     assert_eq!(stage.world.machines(), ["p-1"], "{:#?}", controller.decision);
@@ -366,7 +359,7 @@ async fn a_moved_shard_is_counted() {
     controller.check(&stage).await;
     controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     let moved = stage.world.ledger().iter().filter(|line| line.starts_with("move ")).count();
     assert!(moved > 0, "{:?}", stage.world.ledger());
     let page = controller.telemetry.render();
@@ -396,7 +389,7 @@ async fn a_plan_tells_the_guards_of_its_own_kind() {
     controller.check(&stage).await;
     controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(&stage).await;
     let view = controller.view.load_full();
     for kind in [Kind::ScaleUp, Kind::ScaleDown] {
@@ -413,12 +406,12 @@ async fn an_operation_whose_task_died_is_taken_up_again() {
     controller.check(&stage).await;
     controller.ask(Command::Operate(asking(Kind::ScaleUp))).await.expect("it begins");
     controller.operator.stop().await; // as if it had panicked: nothing is heard of it any more
-    controller.hear().await;
+    controller.hear_operator().await;
     assert!(controller.operator.running().is_none() && controller.operation.is_some());
 
     controller.check(&stage).await;
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     let last = controller.last_operation.as_ref().expect("an operation that ended");
     assert_eq!(last.state, OperationState::Succeeded, "{last:#?}");
     assert_eq!(stage.world.machines().len(), 4, "{:#?}", stage.world.ledger());

@@ -23,7 +23,7 @@ async fn without_provider(stage: &Stage) -> Controller {
 impl Controller {
     /// One whole check in which every node has this CPU; what has ended before is heard first.
     async fn check_at(&mut self, stage: &Stage, cpu: f64) {
-        self.hear().await;
+        self.hear_operator().await;
         let mut look = stage.look().await;
         for sample in &mut look.samples.nodes {
             sample.signals.insert(Signal::Cpu, Ok(Raw::Gauge(cpu)));
@@ -158,7 +158,7 @@ async fn drain(stage: &Stage, controller: &mut Controller, n: usize) -> Operatio
     let request = Request { node: Some(node(n)), ..asking(Kind::Drain) };
     let Reply::Operation(begun) = controller.ask(Command::Operate(request)).await.expect("it begins") else { panic!() };
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(stage).await;
     begun.id
 }
@@ -302,7 +302,7 @@ async fn a_drain_is_taken_back_as_soon_as_it_can_be() {
     let refusal = controller.ask(open_again(4)).await.expect_err("it is being drained");
     assert!(refusal.kind == RefusalKind::Conflict && refusal.detail.contains("cancel` lifts"), "{refusal:?}");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(&stage).await;
 
     stage.stop_file.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -378,7 +378,7 @@ async fn a_drained_node_stays_out_when_taking_it_away_comes_to_nothing() {
     let down = Request { node: Some(node(4)), reason: Some("it is empty".into()), ..asking(Kind::ScaleDown) };
     controller.ask(Command::Operate(down)).await.expect("it begins");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(&stage).await;
     let last = controller.last_operation.as_ref().expect("it ended");
     assert_eq!((last.kind, last.state), (Kind::ScaleDown, OperationState::Failed), "{}", last.detail);

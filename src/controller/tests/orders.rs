@@ -141,7 +141,7 @@ async fn blocked() -> (Stage, Controller, OperationId) {
     stage.world.fault("destroy", &[Fault::Lose; 3]);
     let id = controller.begun(Kind::ScaleDown).await;
     controller.check(&stage).await;
-    controller.hear().await;
+    controller.hear_operator().await;
     assert_eq!(controller.open().state, OperationState::Blocked, "{:?}", controller.open());
     (stage, controller, id)
 }
@@ -159,7 +159,7 @@ async fn a_blocked_operation_says_its_ways_out_and_takes_them() {
         controller.ask(order(&id, verb)).await.unwrap_or_else(|no| panic!("{verb:?}: {no}"));
         assert_eq!(controller.open().state, OperationState::Running, "{verb:?}: shown at once");
         stage.until_ended().await;
-        controller.hear().await;
+        controller.hear_operator().await;
         let last = controller.last_operation.as_ref().expect("it ended");
         assert_eq!(last.state, OperationState::Succeeded, "{verb:?}: {}", last.detail);
     }
@@ -223,7 +223,7 @@ impl Busy {
     }
 
     async fn check(&self, controller: &mut Controller) {
-        controller.hear().await;
+        controller.hear_operator().await;
         let mut look = self.stage.look().await;
         look.inventory = self.stage.world.inventory(None).await.map(Some);
         for sample in &mut look.samples.nodes {
@@ -336,7 +336,7 @@ async fn maintenance_of_a_node_that_an_operation_is_about_is_refused_with_its_id
     assert_eq!((refusal.kind, refusal.operation.as_ref()), (RefusalKind::Conflict, Some(&down.id)), "{refusal:?}");
     controller.ask(maintain(1)).await.expect("another node");
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(&stage).await;
     assert_eq!(controller.placing.load().closed, [node(1)].into(), "nothing comes to it");
 }

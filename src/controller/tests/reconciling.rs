@@ -20,7 +20,7 @@ fn about(kind: Kind, n: usize) -> Command {
 /// Waits for the end of the operation, hears of it, and looks at what it left.
 async fn ends(stage: &Stage, controller: &mut Controller) -> OperationState {
     stage.until_ended().await;
-    controller.hear().await;
+    controller.hear_operator().await;
     controller.check(stage).await;
     controller.last_operation.as_ref().expect("an operation").state
 }

@@ -35,13 +35,13 @@ impl Controller {
     async fn until(&mut self, stage: &Stage, time: &str, nodes: usize) -> Option<Timestamp> {
         let mut first = None;
         while stage.clock.now() < at(time) {
-            self.hear().await;
+            self.hear_operator().await;
             if first.is_none() && stage.nodes() == nodes {
                 first = Some(stage.clock.now());
             }
             self.check(stage).await;
         }
-        self.hear().await;
+        self.hear_operator().await;
         first
     }
 }
