@@ -21,6 +21,8 @@ const WRITES_PER_CENT: u32 = 50;
 pub(super) struct Fate {
     /// Nothing of it works, and the others notice.
     pub dead_since: Option<Instant>,
+    /// When it died last, be it back or not.
+    pub last_death: Option<Instant>,
     /// The others call it unhealthy, whatever it does.
     pub is_ill: bool,
     /// It never comes back.
@@ -124,6 +126,7 @@ impl World {
                 let fate = state.fates.entry(id.clone()).or_default();
                 *fate = Fate {
                     dead_since: fate.dead_since,
+                    last_death: fate.last_death,
                     doomed: fate.doomed,
                     back_since: fate.back_since,
                     ..Fate::default()
@@ -181,7 +184,11 @@ impl State {
     }
 
     pub fn die(&mut self, id: &NodeId) {
-        self.fates.entry(id.clone()).or_default().dead_since.get_or_insert_with(Instant::now);
+        let fate = self.fates.entry(id.clone()).or_default();
+        if fate.dead_since.is_none() {
+            fate.dead_since = Some(Instant::now());
+            fate.last_death = fate.dead_since;
+        }
     }
 
     fn come_back(&mut self, id: &NodeId) {

@@ -435,8 +435,9 @@ impl State {
         match &due.deed {
             Deed::Finish(m) => {
                 self.drops(m);
-                // In time it would have come before that death, or before anybody noticed it, and left as much.
-                let died = self.fates.get(&m.to).and_then(|fate| fate.dead_since);
+                // In time it would have come before that death, or before anybody noticed it, and left as much. The node
+                // may be back by now, without the copy that the move was called off with.
+                let died = self.fates.get(&m.to).and_then(|fate| fate.last_death);
                 if died.is_some_and(|died| died + NOTICED_AFTER >= due.asked) {
                     self.nature_took();
                 }
