@@ -384,3 +384,35 @@ async fn what_is_in_progress_is_not_asked_for_again_while_held_and_no_deadline_c
         story.told().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_while_the_store_is_asked_first_holds_the_next_question_too() {
+    let mut story = Story::new();
+    story.world.fault("move", &[Fault::Refuse; 3]);
+    story.world.fault("unjoin", &[Fault::InProgress; 3]);
+    story.begin(up()).await;
+    story.step_seen("unjoin", StepState::Intent).await;
+    // The store says nothing for a while of whether the node may still be taken out.
+    story.world.fault("inventory", &[Fault::Refuse; 10]);
+    tokio::time::sleep(3 * Pace::of(Duration::from_secs(30), Duration::from_secs(60)).probe).await;
+    story.standing.forbids.store(true, Ordering::Relaxed);
+    let asked = story.world.ledger();
+    assert_eq!(asked.last().map(String::as_str), Some("unjoin n4 #6 (InProgress)"), "{asked:#?}");
+    tokio::time::sleep(DAY).await;
+    assert_eq!(story.world.ledger(), asked);
+    story.standing.forbids.store(false, Ordering::Relaxed);
+    let ended = story.end().await;
+    assert_eq!((ended.state, story.world.machines().len()), (OperationState::Failed, 3), "{}", ended.detail);
+    story.told().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_falls_silent_does_not_hold_up_a_destroy_that_is_in_progress() {
+    let mut story = four();
+    story.world.fault("destroy", &[Fault::InProgress; 3]);
+    story.begin(down()).await;
+    story.step_seen("destroy", StepState::Intent).await;
+    story.world.fault("inventory", &[Fault::Refuse; 10_000]);
+    let ended = story.end().await;
+    assert_eq!((ended.state, story.world.machines().len()), (OperationState::Succeeded, 3), "{}", ended.detail);
+}
