@@ -276,10 +276,22 @@ impl State {
         }
     }
 
+    /// Nodes that take part once these have gone. Without data there is nothing to join: whatever runs takes part, one that
+    /// came late included.
+    fn staying(&self, without: &[NodeId]) -> usize {
+        let stays = |id: &&NodeId| !without.contains(id);
+        if self.scale.data {
+            let open = self.members.iter().filter(|(_, cordoned)| !**cordoned).map(|(id, _)| id);
+            return open.filter(stays).count();
+        }
+        self.machines.keys().filter(|id| !self.laws.lost.contains(*id)).filter(stays).count()
+    }
+
     fn stays_above_least(&mut self, id: &NodeId, what: &str) {
-        let staying = self.members.iter().filter(|(other, cordoned)| *other != id && !**cordoned).count();
+        let staying = self.staying(std::slice::from_ref(id));
         let least = self.scale.min_nodes as usize;
-        if self.members.contains_key(id) && staying < least {
+        let is_there = if self.scale.data { self.members.contains_key(id) } else { self.machines.contains_key(id) };
+        if is_there && staying < least {
             self.laws.breach(|| format!("{what} {id} leaves {staying} nodes, min_nodes is {least}"));
         }
     }
@@ -338,8 +350,7 @@ impl State {
                 self.laws.breach(|| format!("{told} while signals of {named} were missing"));
             }
             // A node may have vanished since then: whether enough stay is judged when one is taken away.
-            let stays = |(id, cordoned): &(&NodeId, &bool)| !**cordoned && !operation.nodes.contains(id);
-            let staying = self.members.iter().filter(stays).count();
+            let staying = self.staying(&operation.nodes);
             if is_automatic && staying < self.scale.min_nodes as usize {
                 let least = self.scale.min_nodes;
                 self.laws.breach(|| format!("{told} and leaves {staying} nodes, min_nodes is {least}"));
