@@ -436,7 +436,7 @@ impl State {
             Deed::Finish(m) => {
                 self.drops(m);
                 // In time it would have come before that death, or before anybody noticed it, and left as much. The node
-                // may be back by now, without the copy that the move was called off with.
+                // may be back by now, and its copy gone with the move that was called off.
                 let died = self.fates.get(&m.to).and_then(|fate| fate.last_death);
                 if died.is_some_and(|died| died + NOTICED_AFTER >= due.asked) {
                     self.nature_took();
