@@ -27,21 +27,36 @@ struct Turn {
     succeeds: bool,
 }
 
+/// The signals of a turn, each with the scale of its readings.
+const SIGNALS: [(Signal, f64); 5] = [
+    (Signal::Cpu, 1.0),
+    (Signal::Memory, 1.0),
+    (Signal::Storage, 1.0),
+    (Signal::Latency, 600.0),
+    (Signal::ErrorRate, 0.08),
+];
+
+/// Levels stay for a while, so that streaks come about: mostly few kinds of turns are drawn and repeated.
 fn turn() -> impl Strategy<Value = Turn> {
-    let readings = [reading(1.0), reading(1.0), reading(1.0), reading(600.0), reading(0.08)];
-    // Levels stay for a while, so that streaks come about: mostly few kinds of turns are drawn and repeated.
-    (
-        readings,
+    let any_turn = (
+        SIGNALS.map(|(_, scale)| reading(scale)),
         prop_oneof![8 => Just(0u32), 1 => 0u32..1024],
         prop_oneof![5 => Just(Some(5e3)), 1 => Just(Some(2e6)), 1 => Just(None)],
         any::<bool>(),
     )
-        .prop_map(|(readings, silent, vectors, succeeds)| Turn { readings, silent, vectors, succeeds })
+        .prop_map(|(readings, silent, vectors, succeeds)| Turn { readings, silent, vectors, succeeds });
+    // What a scale-down needs is rare among them.
+    let calm = (SIGNALS.map(|(_, scale)| 0.0..0.2 * scale), any::<bool>()).prop_map(|(values, succeeds)| Turn {
+        readings: values.map(|value| Reading::Fresh { value }),
+        silent: 0,
+        vectors: Some(5e3),
+        succeeds,
+    });
+    prop_oneof![2 => any_turn, 1 => calm]
 }
 
 fn show(world: &mut World, turn: &Turn) {
-    let signals = [Signal::Cpu, Signal::Memory, Signal::Storage, Signal::Latency, Signal::ErrorRate];
-    for (signal, reading) in signals.into_iter().zip(&turn.readings) {
+    for ((signal, _), reading) in SIGNALS.into_iter().zip(&turn.readings) {
         world.read(signal, reading.clone());
     }
     world.seen.avg_vectors_per_node = turn.vectors;
@@ -53,18 +68,14 @@ fn show(world: &mut World, turn: &Turn) {
     }
 }
 
-/// A world whose nodes come and go as decided.
+/// A world whose nodes come and go as decided. The machine of a replaced node stays: it is lost.
 fn resize(world: &mut World, decision: &Decision, named: &mut u32) {
     match &decision.action {
-        Action::ScaleUp { nodes, .. } => {
-            for _ in 0..*nodes {
-                *named += 1;
-                let new = id(&format!("m{named}"));
-                world.seen.nodes.push(node(&new));
-                world.inventory().members.push(member(&new));
-                world.machines.as_mut().unwrap().push(machine(&new));
-                world.outlook.scale_down.push(drain(&new));
-            }
+        Action::ScaleUp { nodes, .. } => (0..*nodes).for_each(|_| join(world, named)),
+        Action::Replace { node } => {
+            world.node(node.as_str()).state = NodeState::Lost;
+            world.inventory().members.retain(|m| m.id != *node);
+            join(world, named);
         }
         Action::ScaleDown { node, .. } => {
             world.seen.nodes.retain(|n| n.id != *node);
@@ -74,6 +85,29 @@ fn resize(world: &mut World, decision: &Decision, named: &mut u32) {
         }
         _ => {}
     }
+}
+
+fn join(world: &mut World, named: &mut u32) {
+    *named += 1;
+    let new = id(&format!("m{named}"));
+    world.seen.nodes.push(node(&new));
+    world.inventory().members.push(member(&new));
+    world.machines.as_mut().unwrap().push(machine(&new));
+    world.outlook.scale_down.push(drain(&new));
+}
+
+/// What bounds are for: a lost node counts nowhere.
+fn count(world: &World) -> u32 {
+    world.seen.nodes.iter().filter(|n| n.state != NodeState::Lost).count() as u32
+}
+
+/// The operation of a decision to change something, ended.
+fn ended(decision: &Decision, state: OperationState) -> Option<Operation> {
+    let replaces = match &decision.action {
+        Action::Replace { node } => Some(node.clone()),
+        _ => None,
+    };
+    Some(Operation { replaces, ..operation(decision.action.kind()?, state, Trigger::Threshold) })
 }
 
 proptest! {
@@ -98,17 +132,16 @@ proptest! {
         for (turn, times) in turns {
             for _ in 0..times {
                 show(&mut world, &turn);
-                let before = world.seen.nodes.len() as u32;
+                let before = count(&world);
                 let decision = world.check();
-                let kind = decision.action.kind();
-                if let Some(kind) = kind {
-                    let outcome = if turn.succeeds { OperationState::Succeeded } else { OperationState::Failed };
+                let outcome = if turn.succeeds { OperationState::Succeeded } else { OperationState::Failed };
+                if let Some(operation) = ended(&decision, outcome) {
                     if turn.succeeds {
                         resize(&mut world, &decision, &mut named);
                     }
-                    world.memory.operation_ended(&operation(kind, outcome, Trigger::Threshold), world.seen.at);
+                    world.memory.operation_ended(&operation, world.seen.at);
                 }
-                let after = world.seen.nodes.len() as u32;
+                let after = count(&world);
                 prop_assert!(after >= before || after >= min, "{before} -> {after}, min {min}");
                 prop_assert!(after <= before || after <= min + spare, "{before} -> {after}, max {}", min + spare);
             }
@@ -205,12 +238,10 @@ fn day(nodes: u32, level: f64, memory: f64, storage: f64, calm: bool, seed: u64,
         let Outcome { decision, memory } = decide(&world.policy, &world.memory, &world.situation(None));
         world.wait(CHECK);
         world.memory = memory;
-        if let Some(kind) = decision.action.kind() {
+        if let Some(operation) = ended(&decision, OperationState::Succeeded) {
             resize(&mut world, &decision, &mut named);
-            world
-                .memory
-                .operation_ended(&operation(kind, OperationState::Succeeded, Trigger::Threshold), world.seen.at);
-            changes.push(kind);
+            world.memory.operation_ended(&operation, world.seen.at);
+            changes.push(operation.kind);
         }
     }
     changes
