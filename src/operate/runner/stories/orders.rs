@@ -394,7 +394,7 @@ async fn a_stop_that_comes_while_the_store_is_asked_first_holds_the_next_questio
     story.step_seen("unjoin", StepState::Intent).await;
     // The store says nothing for a while of whether the node may still be taken out.
     story.world.fault("inventory", &[Fault::Refuse; 10]);
-    tokio::time::sleep(3 * Pace::of(Duration::from_secs(30), Duration::from_secs(60)).probe).await;
+    tokio::time::sleep(3 * pace().probe).await;
     story.standing.forbids.store(true, Ordering::Relaxed);
     let asked = story.world.ledger();
     assert_eq!(asked.last().map(String::as_str), Some("unjoin n4 #6 (InProgress)"), "{asked:#?}");
