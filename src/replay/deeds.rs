@@ -109,6 +109,7 @@ impl State {
                 if whole(&m.from) == Some(true) && whole(&m.to) == Some(false) {
                     self.copies.remove(&(m.shard.clone(), m.to.clone()));
                 }
+                self.calls_off(m);
                 // It has come to nothing: the copy at the source is to stay.
                 self.unfinished.retain(|(shard, _), to| *shard != m.shard || *to != m.to);
                 Effect::Done(None)

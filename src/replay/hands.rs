@@ -92,7 +92,7 @@ impl World {
 
     fn later(&self, call: &Call, deed: &Deed, after: Duration) {
         let asked = Instant::now();
-        let due = Due { at: asked + after, asked, deed: deed.clone(), fence: call.fence };
+        let due = Due { at: asked + after, asked, after_death: None, deed: deed.clone(), fence: call.fence };
         self.state().due.push(due);
     }
 

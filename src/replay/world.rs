@@ -70,6 +70,8 @@ pub(super) struct Flight {
 pub(super) struct Due {
     pub at: Instant,
     pub asked: Instant,
+    /// Of a drop whose move was called off meanwhile: whether the target had died by then.
+    pub after_death: Option<bool>,
     pub deed: Deed,
     pub fence: u64,
 }
@@ -131,6 +133,11 @@ pub fn node(n: usize) -> NodeId {
 fn machine(id: &NodeId, zone: Option<String>) -> Machine {
     let instance = Some(format!("i-{id}"));
     Machine { id: id.clone(), address: format!("http://{id}"), zone, instance, ready: Some(true) }
+}
+
+/// Whether it has died since something was asked for, or so shortly before that nobody knew.
+fn had_died(died: Option<Instant>, asked: Instant) -> bool {
+    died.is_some_and(|died| died + NOTICED_AFTER >= asked)
 }
 
 fn shard(number: u32) -> ShardId {
@@ -437,14 +444,27 @@ impl State {
                 self.drops(m);
                 // In time it would have come before that death, or before anybody noticed it, and left as much. The node
                 // may be back by now, and its copy gone with the move that was called off.
-                let died = self.fates.get(&m.to).and_then(|fate| fate.last_death);
-                if died.is_some_and(|died| died + NOTICED_AFTER >= due.asked) {
+                if due.after_death.unwrap_or_else(|| had_died(self.last_death(&m.to), due.asked)) {
                     self.nature_took();
                 }
             }
             deed => drop(self.act(deed)),
         }
         self.judge(due.deed.name());
+    }
+
+    /// What is still on its way of that move is judged by the deaths until now.
+    pub fn calls_off(&mut self, m: &Move) {
+        let died = self.last_death(&m.to);
+        for due in &mut self.due {
+            if matches!(&due.deed, Deed::Finish(drop) if drop.shard == m.shard && drop.to == m.to) {
+                due.after_death.get_or_insert(had_died(died, due.asked));
+            }
+        }
+    }
+
+    fn last_death(&self, id: &NodeId) -> Option<Instant> {
+        self.fates.get(id).and_then(|fate| fate.last_death)
     }
 
     fn lands(&mut self, flight: Flight) {

@@ -4,6 +4,7 @@ mod apart;
 mod bench;
 mod bugs;
 mod crashes;
+mod late;
 mod qdrant;
 mod seeds;
 mod works;
