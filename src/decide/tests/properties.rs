@@ -74,14 +74,13 @@ fn resize(world: &mut World, decision: &Decision, named: &mut u32) {
         Action::ScaleUp { nodes, .. } => (0..*nodes).for_each(|_| join(world, named)),
         Action::Replace { node } => {
             world.node(node.as_str()).state = NodeState::Lost;
-            world.inventory().members.retain(|m| m.id != *node);
+            leave(world, node);
             join(world, named);
         }
         Action::ScaleDown { node, .. } => {
             world.seen.nodes.retain(|n| n.id != *node);
-            world.inventory().members.retain(|m| m.id != *node);
             world.machines.as_mut().unwrap().retain(|m| m.id != *node);
-            world.outlook.scale_down.retain(|d| d.node != *node);
+            leave(world, node);
         }
         _ => {}
     }
@@ -96,7 +95,13 @@ fn join(world: &mut World, named: &mut u32) {
     world.outlook.scale_down.push(drain(&new));
 }
 
-/// What bounds are for: a lost node counts nowhere.
+/// It is no member any more, and nothing is there to be drained.
+fn leave(world: &mut World, node: &NodeId) {
+    world.inventory().members.retain(|m| m.id != *node);
+    world.outlook.scale_down.retain(|d| d.node != *node);
+}
+
+/// Nodes that bounds are about: a lost one counts nowhere.
 fn count(world: &World) -> u32 {
     world.seen.nodes.iter().filter(|n| n.state != NodeState::Lost).count() as u32
 }
