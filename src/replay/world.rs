@@ -457,7 +457,7 @@ impl State {
     pub fn calls_off(&mut self, m: &Move) {
         let died = self.last_death(&m.to);
         for due in &mut self.due {
-            if matches!(&due.deed, Deed::Finish(drop) if drop.shard == m.shard && drop.to == m.to) {
+            if matches!(&due.deed, Deed::Finish(late) if late.shard == m.shard && late.to == m.to) {
                 due.after_death.get_or_insert(had_died(died, due.asked));
             }
         }

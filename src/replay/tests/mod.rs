@@ -4,7 +4,7 @@ mod apart;
 mod bench;
 mod bugs;
 mod crashes;
-mod late;
+mod late_drops;
 mod qdrant;
 mod seeds;
 mod works;
