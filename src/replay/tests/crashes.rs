@@ -3,7 +3,7 @@
 //! Alone, each instant is combined with each fault at each call in turn. In pairs, with good replies and with the fault at
 //! the first call of every key, so that each call of the workflow gets it once; a request that is refused or lost adds no
 //! instant that alone would not show, so pairs do without those. Two shards on their way at once, and a store that only
-//! copies, are taken apart alone and in pairs with good replies: pairs of faults too would take half an hour.
+//! copies, are taken apart alone and in pairs with good replies: pairs of faults too would take three times as long.
 
 use std::time::Duration;
 
